@@ -1,0 +1,1 @@
+"""The model room: arrays in, arrays out."""

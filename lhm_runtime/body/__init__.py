@@ -1,0 +1,1 @@
+"""The body: 55 joints, rotations, shape and skinning. numpy only."""

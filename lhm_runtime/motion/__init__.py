@@ -1,0 +1,1 @@
+"""Motion: recordings, feeds and procedural movement as SmplxPose."""

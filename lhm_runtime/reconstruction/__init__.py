@@ -1,0 +1,1 @@
+"""Where avatars come from."""
