@@ -52,6 +52,8 @@ def require_finite(name: str, array: np.ndarray) -> None:
 
 def require_shape(name: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
     """Raise InvalidInputError unless ``array`` has ``shape`` (None: any length)."""
-    if array.ndim != len(shape) or any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True)):
+    if array.ndim != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, array.shape, strict=True)
+    ):
         wanted = ", ".join("n" if length is None else str(length) for length in shape)
         raise InvalidInputError(f"{name} has shape {array.shape}, expected ({wanted})")

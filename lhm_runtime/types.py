@@ -64,7 +64,9 @@ class Camera:
                 raise InvalidInputError(f"Camera.{name} is {getattr(self, name)}, expected a finite number of pixels")
         for name in ("width", "height"):
             if not 1 <= getattr(self, name) <= MAX_IMAGE_SIDE:
-                raise InvalidInputError(f"Camera.{name} is {getattr(self, name)}, expected 1 to {MAX_IMAGE_SIDE} pixels")
+                raise InvalidInputError(
+                    f"Camera.{name} is {getattr(self, name)}, expected 1 to {MAX_IMAGE_SIDE} pixels"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,3 +81,32 @@ class SmplxPose:
     """Face coefficients in the order of the avatar's or body's expression directions."""
     timestamp_s: float
     """When this was so, on the source's clock."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Landmarks:
+    """What a tracker saw of one person in one frame (MediaPipe's point sets); None where it saw nothing.
+
+    World points are in metres in axes like ours: x to the right of the image (the left of a person who faces the
+    camera), y up, z towards the camera. Image points are in pixels, x right and y down, the first pixel centre at 0.5.
+    """
+
+    timestamp_s: float
+    """Capture time on the source's clock."""
+    image_size: tuple[int, int]
+    """Width and height of the frame, pixels."""
+    body_world: Float32[np.ndarray, "33 3"] | None = None
+    """BlazePose points, origin midway between the hips."""
+    body_image: Float32[np.ndarray, "33 2"] | None = None
+    body_visibility: Float32[np.ndarray, " 33"] | None = None
+    """How sure the tracker is that each body point is in the picture and not hidden, 0 to 1."""
+    left_hand_world: Float32[np.ndarray, "21 3"] | None = None
+    """The person's left hand, origin near the hand's centre."""
+    left_hand_image: Float32[np.ndarray, "21 2"] | None = None
+    right_hand_world: Float32[np.ndarray, "21 3"] | None = None
+    right_hand_image: Float32[np.ndarray, "21 2"] | None = None
+    face_image: Float32[np.ndarray, "478 2"] | None = None
+    face_blendshapes: Float32[np.ndarray, " 52"] | None = None
+    """Scores in MediaPipe's order, 0 to 1; the first is ``_neutral``."""
+    T_camera_face: Float32[np.ndarray, "4 4"] | None = None
+    """Pose of the canonical face, centimetres in MediaPipe's face frame (x right, y up, z towards the camera)."""
