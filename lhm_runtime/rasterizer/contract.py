@@ -39,8 +39,8 @@ PixelFormat = Literal["rgba", "rgba_premultiplied", "rgb", "i420", "i420_full", 
 - ``rgb`` [h, w, 3], over the background;
 - ``i420`` [h*3/2, w], BT.709 limited range, over the background, sizes even;
 - ``i420_full``: the same in full range;
-- ``i420_alpha`` [h*3, w]: I420 of a picture twice as high. Above, straight colour that fades to the avatar's mean colour
-  where nothing is seen (no dark fringes, nothing for a codec to ring at); below, alpha as luma;
+- ``i420_alpha`` [h*3, w]: I420 of a picture twice as high. Above, straight colour that fades to the avatar's mean
+  colour where nothing is seen (no dark fringes, nothing for a codec to ring at); below, alpha as luma;
 - ``float`` [h, w, 4] float32, premultiplied colour and alpha, unclamped.
 """
 

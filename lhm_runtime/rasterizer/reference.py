@@ -40,10 +40,7 @@ class ReferenceImage:
 
 def covariances(gaussians: Gaussians) -> Float64[np.ndarray, "n 3 3"]:
     """R diag(scales^2) R^T of each Gaussian."""
-    axes = (
-        quat_wxyz_to_matrix(gaussians.quat_wxyz.astype(np.float64))
-        * gaussians.scales.astype(np.float64)[:, None, :]
-    )
+    axes = quat_wxyz_to_matrix(gaussians.quat_wxyz.astype(np.float64)) * gaussians.scales.astype(np.float64)[:, None, :]
     return axes @ axes.swapaxes(1, 2)
 
 
@@ -105,9 +102,7 @@ def rasterize_reference(
         box = np.s_[y0:y1, x0:x1]
         dx, dy = np.arange(x0, x1)[None, :] + 0.5 - mean2d[0], np.arange(y0, y1)[:, None] + 0.5 - mean2d[1]
         conic = np.linalg.inv(cov2d)
-        alpha = opacity[i] * np.exp(
-            -0.5 * (conic[0, 0] * dx**2 + 2 * conic[0, 1] * dx * dy + conic[1, 1] * dy**2)
-        )
+        alpha = opacity[i] * np.exp(-0.5 * (conic[0, 0] * dx**2 + 2 * conic[0, 1] * dx * dy + conic[1, 1] * dy**2))
         boundary[box] |= np.abs(alpha - ALPHA_MIN) < ALPHA_BAND * ALPHA_MIN
         alpha = np.where(alpha >= ALPHA_MIN, np.minimum(alpha, ALPHA_MAX), 0)
         after = transmittance[box] * (1 - alpha)

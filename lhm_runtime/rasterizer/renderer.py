@@ -185,9 +185,7 @@ def picture_shape(camera: Camera, pixel_format: PixelFormat) -> tuple[int, ...]:
         "float": (h, w, 4),
     }
     if pixel_format not in shapes:
-        raise InvalidInputError(
-            f"pixel_format is {pixel_format!r}, expected one of {', '.join(PIXEL_FORMATS)}"
-        )
+        raise InvalidInputError(f"pixel_format is {pixel_format!r}, expected one of {', '.join(PIXEL_FORMATS)}")
     return shapes[pixel_format]
 
 
@@ -245,8 +243,6 @@ def _mean_rgb(gaussians: Gaussians) -> list[float]:
     """Mean colour by visible area: what a matte fades to."""
     if len(gaussians) == 0:
         return list(BLACK)
-    weight = (
-        gaussians.opacity.astype(np.float64) * np.sort(gaussians.scales, axis=1)[:, 1:].prod(axis=1) + 1e-30
-    )
+    weight = gaussians.opacity.astype(np.float64) * np.sort(gaussians.scales, axis=1)[:, 1:].prod(axis=1) + 1e-30
     mean: list[float] = (weight @ gaussians.rgb / weight.sum()).tolist()
     return mean

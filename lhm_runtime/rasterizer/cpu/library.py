@@ -96,9 +96,7 @@ def choose(isa: Isa | Literal["auto"]) -> Isa:
     if isa == "auto":
         return usable[-1]
     if isa not in usable:
-        raise BackendError(
-            f"kernel {isa!r} cannot run here; built and runnable on this CPU: {', '.join(usable)}"
-        )
+        raise BackendError(f"kernel {isa!r} cannot run here; built and runnable on this CPU: {', '.join(usable)}")
     return isa
 
 

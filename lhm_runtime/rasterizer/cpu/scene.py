@@ -84,8 +84,8 @@ class Scene:
             status = self._library.lhm_scene_render(self._handle, ctypes.byref(frame))
         if status == library.TOO_DENSE:
             raise InvalidInputError(
-                f"{counts[0]} Gaussians in view cover {counts[1]} tiles of {frame.width}x{frame.height}: the scales are "
-                "too large for a person, or the picture is too large for them"
+                f"{counts[0]} Gaussians in view cover {counts[1]} tiles of {frame.width}x{frame.height}: the scales "
+                "are too large for a person, or the picture is too large for them"
             )
         if status != library.OK:
             raise BackendError(f"no memory to draw {counts[0]} Gaussians at {frame.width}x{frame.height}")

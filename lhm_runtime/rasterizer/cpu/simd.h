@@ -23,6 +23,7 @@ constexpr int kLanes = 4;
 
 typedef float vf __attribute__((vector_size(kLanes * 4)));
 typedef int32_t vi __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t vu __attribute__((vector_size(kLanes * 4))); // where bits may wrap
 
 LHM_INLINE vf splat(float x) { return x - (vf){}; }
 LHM_INLINE vf load(const float* p) {
@@ -86,7 +87,7 @@ LHM_INLINE vf alpha_from_log2(vf x) {
   const vf m = x + kMagic;
   const vf f = x - (m - kMagic);
   const vf p = (((f * kP4 + kP3) * f + kP2) * f + kP1) * f + 1.f;
-  const vf alpha = (vf)((vi)p + ((vi)m << 23)); // nonsense for x < -126, and masked there
+  const vf alpha = (vf)((vu)p + ((vu)m << 23)); // nonsense for x < -126, and masked there
   return (vf)((vi)vmin(alpha, splat(kAlphaMax)) & (x >= splat(kLog2AlphaMin)));
 #endif
 }

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import random_gaussians
 
-from lhm_runtime.avatar import Avatar, pose_gaussians
+from lhm_runtime.avatar import pose_gaussians
 from lhm_runtime.errors import BackendError, InvalidInputError
 from lhm_runtime.rasterizer import Renderer, orbit, picture_shape, rasterize
 from lhm_runtime.rasterizer.contract import PIXEL_FORMATS, STOP_RULES
@@ -85,9 +85,7 @@ def test_skinning_in_the_kernel_is_skinning_of_the_avatar(crowd_avatar, bent_joi
 def test_threads_agree_to_the_bit(isa, crowd_avatar, bent_joints) -> None:
     view = orbit(np.array([0.1, -0.3, -0.2]), 3.0, 222, 134)
     pictures = [
-        Renderer(crowd_avatar, threads=threads, isa=isa).render(
-            bent_joints, EXPRESSION, view, pixel_format=form
-        )
+        Renderer(crowd_avatar, threads=threads, isa=isa).render(bent_joints, EXPRESSION, view, pixel_format=form)
         for form in ("float", "i420")
         for threads in (1, 2, 4)
     ]
@@ -121,9 +119,7 @@ def test_formats_say_the_same_picture(isa, width, height, crowd_avatar, bent_joi
     renderer, sky = Renderer(crowd_avatar, isa=isa), (0.2, 0.5, 0.9)
 
     def draw(form: str) -> np.ndarray:
-        return renderer.render(bent_joints, EXPRESSION, view, pixel_format=form, background=sky).astype(
-            np.float64
-        )
+        return renderer.render(bent_joints, EXPRESSION, view, pixel_format=form, background=sky).astype(np.float64)
 
     premultiplied, alpha = draw("float")[..., :3], draw("float")[..., 3:]
     over = premultiplied + (1 - alpha) * sky
@@ -132,9 +128,7 @@ def test_formats_say_the_same_picture(isa, width, height, crowd_avatar, bent_joi
     straight = draw("rgba")
     solid = alpha[..., 0] > 0.01
     assert np.abs(straight[..., 3:] - alpha * 255).max() <= 0.51
-    assert (
-        np.abs(straight[solid][:, :3] - (premultiplied / np.maximum(alpha, 1e-6))[solid] * 255).max() <= 0.51
-    )
+    assert np.abs(straight[solid][:, :3] - (premultiplied / np.maximum(alpha, 1e-6))[solid] * 255).max() <= 0.51
     for form in ("i420", "i420_full"):
         y, u, v = i420_planes(draw(form), height, width)
         wanted, chroma = bt709(over, form == "i420_full"), bt709(means_of_four(over), form == "i420_full")
@@ -147,9 +141,7 @@ def test_stacked_alpha_composites_without_fringes(crowd_avatar, bent_joints) -> 
     view = orbit(np.array([0.1, -0.3, -0.2]), 3.5, width, height)
     renderer = Renderer(crowd_avatar)
     exact = renderer.render(bent_joints, EXPRESSION, view, pixel_format="float").astype(np.float64)
-    y, u, v = i420_planes(
-        renderer.render(bent_joints, EXPRESSION, view, pixel_format="i420_alpha"), 2 * height, width
-    )
+    y, u, v = i420_planes(renderer.render(bent_joints, EXPRESSION, view, pixel_format="i420_alpha"), 2 * height, width)
     alpha = (y[height:].astype(np.float64) - 16) / 219
     assert np.abs(alpha - exact[..., 3]).max() <= 0.51 / 219
     assert (u[height // 2 :] == 128).all()
@@ -173,11 +165,10 @@ def test_stacked_alpha_composites_without_fringes(crowd_avatar, bent_joints) -> 
 @settings(max_examples=80, deadline=None)
 def test_every_size_fills_exactly_its_picture(width, height, form, count, rule) -> None:
     view = camera(width, height)
-    if form.startswith("i420"):
-        if width % 2 or height % 2:
-            with pytest.raises(InvalidInputError, match="even sizes"):
-                picture_shape(view, form)
-            return
+    if form.startswith("i420") and (width % 2 or height % 2):
+        with pytest.raises(InvalidInputError, match="even sizes"):
+            picture_shape(view, form)
+        return
     picture = rasterize(random_gaussians(count), view, pixel_format=form, stop_rule=rule)
     assert picture.shape == picture_shape(view, form)
     if count == 0 and form in ("rgba", "float", "rgb"):
@@ -265,9 +256,7 @@ def test_wrong_arguments_are_named(crowd_avatar, bent_joints) -> None:
     with pytest.raises(InvalidInputError, match=r"out is uint8 \(3, 3, 4\), expected uint8 \(100, 120, 4\)"):
         renderer.render(bent_joints, None, camera(), out=np.zeros((3, 3, 4), np.uint8))
     with pytest.raises(InvalidInputError, match="C-contiguous"):
-        renderer.render(
-            bent_joints, None, camera(100, 100), out=np.zeros((100, 100, 4), np.uint8).swapaxes(0, 1)
-        )
+        renderer.render(bent_joints, None, camera(100, 100), out=np.zeros((100, 100, 4), np.uint8).swapaxes(0, 1))
     with pytest.raises(InvalidInputError, match="background"):
         renderer.render(bent_joints, None, camera(), background=(0.0, 2.0, 0.0))
     with pytest.raises(InvalidInputError, match="threads is 0"):
