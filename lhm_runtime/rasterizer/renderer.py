@@ -45,7 +45,7 @@ class Renderer:
         """
         self._scene = Scene(avatar.gaussians, avatar, threads=threads, isa=isa)
         self._coefficients = avatar.expression_directions.shape[1]
-        self._matte_rgb = _mean_rgb(avatar.gaussians)
+        self._matte_rgb = mean_rgb(avatar.gaussians)
 
     @property
     def isa(self) -> Isa:
@@ -120,7 +120,7 @@ class Renderer:
 
     def _pose(
         self, joint_matrices: Float[np.ndarray, "55 3 4"], expression: Float[np.ndarray, " e"] | None
-    ) -> tuple[Float32[np.ndarray, "55 3 4"], Float32[np.ndarray, " e"]]:
+    ) -> tuple[Float32[np.ndarray, "55 3 4"], Float32[np.ndarray, " known"]]:
         require_shape("joint_matrices", joint_matrices, (NUM_JOINTS, 3, 4))
         require_finite("joint_matrices", joint_matrices)
         coefficients = np.zeros(self._coefficients, np.float32)
@@ -165,7 +165,7 @@ def rasterize(
     check_gaussians(gaussians)
     out = _picture(camera, pixel_format, None)
     frame = _frame(camera, pixel_format, background, stop_rule, out, depth)
-    frame.matte_rgb[:] = _mean_rgb(gaussians)
+    frame.matte_rgb[:] = mean_rgb(gaussians)
     Scene(gaussians, None, threads=threads, isa=isa).draw(frame)
     return out
 
@@ -239,7 +239,7 @@ def _frame(
     return frame
 
 
-def _mean_rgb(gaussians: Gaussians) -> list[float]:
+def mean_rgb(gaussians: Gaussians) -> list[float]:
     """Mean colour by visible area: what a matte fades to."""
     if len(gaussians) == 0:
         return list(BLACK)
