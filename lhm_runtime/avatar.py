@@ -4,9 +4,7 @@ A frame then needs only 55 joint matrices, an expression vector and a camera.
 """
 
 import json
-import os
 import re
-import secrets
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +20,7 @@ from safetensors.numpy import save
 from lhm_runtime.body.joints import NUM_JOINTS
 from lhm_runtime.body.rotations import matrix_to_quat_wxyz, quat_wxyz_to_matrix
 from lhm_runtime.errors import AvatarFileError, InvalidInputError, require_finite, require_shape
+from lhm_runtime.files import write_atomically
 from lhm_runtime.types import Gaussians
 
 FORMAT_VERSION = 1
@@ -208,24 +207,6 @@ def load_avatar(path: Path) -> Avatar:
         raise AvatarFileError(f"{path} is truncated or damaged ({error}): copy or make it again") from error
     except OSError as error:
         raise AvatarFileError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written; what was at ``path`` is then untouched.
-    """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def check_gaussians(gaussians: Gaussians) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import expit, logit
 
-from lhm_runtime.avatar import check_gaussians, write_atomically
+from lhm_runtime.avatar import check_gaussians
 from lhm_runtime.errors import AvatarFileError, InvalidInputError
+from lhm_runtime.files import write_atomically
 from lhm_runtime.types import Gaussians
 
 SH_C0: Final = 0.28209479177387814

@@ -1,0 +1,13 @@
+"""``lhm-live bench``: measurements anyone can repeat, as a table or as JSON with machine and commit."""
+
+import typer
+
+from streaming.bench.rasterizer import rasterizer
+
+app = typer.Typer(no_args_is_help=True)
+app.command()(rasterizer)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure this machine; every table in benchmarks/README.md names its command."""

@@ -1,0 +1,422 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation, Slerp
+
+from lhm_runtime.body.body_model import BodyModel
+from lhm_runtime.body.kinematics import forward_kinematics
+from lhm_runtime.errors import InvalidInputError, MotionFileError
+from lhm_runtime.motion.sequences import MotionSequence, load_motion, read_lhm_folder, save_motion
+
+SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "motion"
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real motions of ../shared are absent")
+
+
+def random_motion(frames: int = 7, names: tuple[str, ...] = ("jawOpen", "browUp"), seed: int = 0) -> MotionSequence:
+    rng = np.random.default_rng(seed)
+    return MotionSequence(
+        rotvec=rng.normal(0, 0.6, (frames, 55, 3)).astype(np.float32),
+        transl=rng.normal(size=(frames, 3)).astype(np.float32),
+        expression=rng.random((frames, len(names)), np.float32),
+        timestamps_s=np.cumsum(rng.uniform(0.01, 0.1, frames)),
+        expression_names=names,
+    )
+
+
+def amass_arrays(frames: int = 5, columns: int = 156, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "poses": rng.normal(0, 0.5, (frames, columns)),
+        "trans": rng.normal(size=(frames, 3)),
+        "mocap_framerate": np.array(120.0),
+        "gender": np.array("male"),
+    }
+
+
+def lhm_frame(seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "root_pose": (3,),
+        "body_pose": (21, 3),
+        "jaw_pose": (3,),
+        "leye_pose": (3,),
+        "reye_pose": (3,),
+        "lhand_pose": (15, 3),
+        "rhand_pose": (15, 3),
+        "trans": (3,),
+    }
+    frame: dict[str, Any] = {key: rng.normal(0, 0.5, shape).tolist() for key, shape in shapes.items()}
+    return {**frame, "betas": [0.0] * 10, "focal": [1000.0, 1000.0], "pad_ratio": 0.2}
+
+
+def write_clip(folder: Path, frames: dict[str, Any]) -> Path:
+    (folder / "smplx_params").mkdir(parents=True)
+    for name, frame in frames.items():
+        (folder / "smplx_params" / name).write_text(json.dumps(frame))
+    return folder
+
+
+class TestMotionSequence:
+    def test_pose_is_one_frame(self) -> None:
+        motion = random_motion()
+        pose = motion.pose(-2)
+        np.testing.assert_array_equal(pose.rotvec, motion.rotvec[5])
+        np.testing.assert_array_equal(pose.transl, motion.transl[5])
+        np.testing.assert_array_equal(pose.expression, motion.expression[5])
+        assert pose.timestamp_s == motion.timestamps_s[5]
+        with pytest.raises(IndexError):
+            motion.pose(7)
+
+    @pytest.mark.parametrize("field", ["rotvec", "transl", "expression", "timestamps_s"])
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_every_value_must_be_finite(self, field: str, value: float) -> None:
+        arrays = {name: getattr(random_motion(), name).copy() for name in MotionSequence.__slots__[:4]}
+        arrays[field][3, ...] = value
+        with pytest.raises(InvalidInputError, match=rf"{field}\[3"):
+            MotionSequence(**arrays, expression_names=("jawOpen", "browUp"))
+
+    @pytest.mark.parametrize("step", [0.0, -0.5])
+    def test_time_must_go_on(self, step: float) -> None:
+        motion = random_motion()
+        times = motion.timestamps_s.copy()
+        times[4] = times[3] + step
+        with pytest.raises(InvalidInputError, match=r"timestamps_s\[4\] is .* after"):
+            MotionSequence(motion.rotvec, motion.transl, motion.expression, times, motion.expression_names)
+
+    def test_no_frames_and_repeated_names_are_refused(self) -> None:
+        with pytest.raises(InvalidInputError, match="at least one frame"):
+            random_motion(frames=0)
+        with pytest.raises(InvalidInputError, match="repeat a name"):
+            random_motion(names=("jawOpen", "jawOpen"))
+
+    def test_lengths_must_agree(self) -> None:
+        motion = random_motion()
+        with pytest.raises(Exception, match=r"transl|timestamps_s"):
+            MotionSequence(
+                motion.rotvec,
+                motion.transl[1:],
+                motion.expression,
+                motion.timestamps_s,
+                motion.expression_names,
+            )
+
+    def test_expressions_go_by_name(self) -> None:
+        motion = random_motion(names=("jawOpen", "browUp"))
+        other = motion.with_expressions(("tongueOut", "browUp"))
+        assert other.expression_names == ("tongueOut", "browUp")
+        assert not other.expression[:, 0].any()
+        np.testing.assert_array_equal(other.expression[:, 1], motion.expression[:, 1])
+
+
+class TestResample:
+    @settings(max_examples=25, deadline=None)
+    @given(seed=st.integers(0, 2**31), fps=st.floats(5, 200))
+    def test_rotations_follow_great_arcs(self, seed: int, fps: float) -> None:
+        motion = random_motion(seed=seed)
+        again = motion.resample(fps)
+        times = np.clip(again.timestamps_s, motion.timestamps_s[0], motion.timestamps_s[-1])
+        for joint in (0, 17, 54):
+            wanted = Slerp(motion.timestamps_s, Rotation.from_rotvec(motion.rotvec[:, joint]))(times)
+            error = (Rotation.from_rotvec(again.rotvec[:, joint]).inv() * wanted).magnitude()
+            assert error.max() < 1e-5
+        for axis in range(3):
+            wanted_path = np.interp(times, motion.timestamps_s, motion.transl[:, axis])
+            np.testing.assert_allclose(again.transl[:, axis], wanted_path, atol=1e-5)
+
+    def test_steps_are_even_and_stay_inside(self) -> None:
+        motion = random_motion()
+        again = motion.resample(30.0)
+        np.testing.assert_allclose(np.diff(again.timestamps_s), 1 / 30)
+        assert again.timestamps_s[0] == motion.timestamps_s[0]
+        left = motion.timestamps_s[-1] - again.timestamps_s[-1]
+        assert -1e-6 < left < 1 / 30
+
+    def test_its_own_rate_changes_nothing(self) -> None:
+        motion = random_motion()
+        even = MotionSequence(
+            motion.rotvec, motion.transl, motion.expression, np.arange(7) / 25, motion.expression_names
+        )
+        again = even.resample(25.0)
+        assert len(again) == 7
+        np.testing.assert_allclose(again.rotvec, even.rotvec, atol=2e-6)
+        np.testing.assert_array_equal(again.expression, even.expression)
+
+    def test_a_single_frame_stays_one(self) -> None:
+        assert len(random_motion(frames=1).resample(30.0)) == 1
+
+    @pytest.mark.parametrize("fps", [0.0, -1.0, np.nan, np.inf])
+    def test_rate_must_be_positive(self, fps: float) -> None:
+        with pytest.raises(InvalidInputError, match="fps"):
+            random_motion().resample(fps)
+
+    def test_a_wild_timestamp_does_not_fill_the_memory(self) -> None:
+        motion = random_motion()
+        times = motion.timestamps_s.copy()
+        times[-1] = 1e12
+        wild = MotionSequence(motion.rotvec, motion.transl, motion.expression, times, motion.expression_names)
+        with pytest.raises(InvalidInputError, match="more than 200000"):
+            wild.resample(30.0)
+
+
+class TestRecording:
+    def test_round_trip_is_exact(self, tmp_path: Path) -> None:
+        motion = random_motion(frames=31)
+        save_motion(tmp_path / "m.npz", motion)
+        again = load_motion(tmp_path / "m.npz")
+        for name in ("rotvec", "transl", "expression", "timestamps_s"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(motion, name))
+            assert getattr(again, name).dtype == getattr(motion, name).dtype
+        assert again.expression_names == motion.expression_names
+
+    def test_without_expressions(self, tmp_path: Path) -> None:
+        save_motion(tmp_path / "m.npz", random_motion(names=()))
+        assert load_motion(tmp_path / "m.npz").expression_names == ()
+
+    def test_failed_save_leaves_the_old_file_and_nothing_else(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "m.npz"
+        save_motion(path, random_motion())
+        before = path.read_bytes()
+
+        def fail(*_: object) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="disk full"):
+            save_motion(path, random_motion(seed=1))
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_every_cut_is_noticed(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.npz"
+        save_motion(path, random_motion())
+        whole = path.read_bytes()
+        for length in range(0, len(whole) - 1, 97):
+            path.write_bytes(whole[:length])
+            with pytest.raises(MotionFileError, match=r"m\.npz"):
+                load_motion(path)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"format": np.array("lhm-live motion 9")}, "format 'lhm-live motion 9'"),
+            ({"rotvec": np.zeros((7, 54, 3), np.float32)}, r"shape \(7, 54, 3\)"),
+            ({"rotvec": np.full((7, 55, 3), np.nan, np.float32)}, r"rotvec\[0, 0, 0\] is nan"),
+            ({"transl": np.zeros((6, 3), np.float32)}, "transl"),
+            ({"transl": None}, "lacks 'transl'"),
+            ({"timestamps_s": np.zeros(7)}, r"timestamps_s\[1\]"),
+            ({"expression": np.full((7, 2), "x")}, "expected numbers"),
+            ({"expression": np.zeros((7, 3), np.float32)}, "expression"),
+            ({"expression_names": np.array([1, 2])}, "row of strings"),
+            ({"expression_names": np.array(["a", "a"])}, "repeat"),
+            ({"rotvec": np.array([{}], dtype=object)}, "rotvec"),
+        ],
+    )
+    def test_each_fault_has_its_message(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        motion = random_motion()
+        arrays = {
+            "format": np.array("lhm-live motion 1"),
+            **{name: getattr(motion, name) for name in ("rotvec", "transl", "expression", "timestamps_s")},
+            "expression_names": np.array(motion.expression_names),
+            **change,
+        }
+        np.savez(tmp_path / "m.npz", **{key: value for key, value in arrays.items() if value is not None})
+        with pytest.raises(MotionFileError, match=message):
+            load_motion(tmp_path / "m.npz")
+
+
+class TestUnknownFiles:
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(MotionFileError, match="does not exist"):
+            load_motion(tmp_path / "nothing.npz")
+
+    def test_text(self, tmp_path: Path) -> None:
+        (tmp_path / "a.npz").write_text("hello")
+        with pytest.raises(MotionFileError, match=r"a\.npz is not a motion"):
+            load_motion(tmp_path / "a.npz")
+
+    def test_single_array(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.zeros(3))
+        with pytest.raises(MotionFileError, match="single array"):
+            load_motion(tmp_path / "a.npy")
+
+    def test_other_archive_lists_what_it_holds(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", cats=np.zeros(3))
+        with pytest.raises(MotionFileError, match="holds cats: neither"):
+            load_motion(tmp_path / "a.npz")
+
+    def test_empty_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(MotionFileError, match=r"no \*\.json"):
+            load_motion(tmp_path)
+
+
+class TestAmass:
+    def test_z_up_becomes_y_up(self, tmp_path: Path) -> None:
+        """Joints move as one rigid world turn, up to a constant offset for the other body's pelvis."""
+        arrays = amass_arrays(columns=165)
+        np.savez(tmp_path / "a.npz", **arrays)
+        motion = load_motion(tmp_path / "a.npz")
+        rest = BodyModel.default().rest_joints()
+        theirs = np.array(
+            [
+                forward_kinematics(pose.reshape(55, 3), rest, trans)[:, :3, 3]
+                for pose, trans in zip(arrays["poses"], arrays["trans"], strict=True)
+            ]
+        )
+        ours = np.array(
+            [forward_kinematics(motion.rotvec[i], rest, motion.transl[i])[:, :3, 3] for i in range(len(motion))]
+        )
+        np.testing.assert_allclose(np.ptp(ours[..., 1] - theirs[..., 2]), 0, atol=1e-5)  # their z is our y
+        first, second = ours[0] - ours[0, 0], theirs[0] - theirs[0, 0]
+        turn, _ = Rotation.align_vectors(first, second)
+        expected = theirs @ turn.as_matrix().T
+        np.testing.assert_allclose(ours - ours[0, 0], expected - expected[0, 0], atol=2e-4)
+
+    def test_first_frame_faces_front(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", **amass_arrays(seed=3))
+        facing = Rotation.from_rotvec(load_motion(tmp_path / "a.npz").rotvec[0, 0]).apply([0.0, 0.0, 1.0])
+        assert abs(facing[0]) < 1e-5
+        assert facing[2] > 0
+
+    def test_a_standing_actor_stands(self, tmp_path: Path) -> None:
+        arrays = amass_arrays()
+        arrays["poses"] = np.zeros((5, 156))
+        arrays["poses"][:, 0] = np.pi / 2  # AMASS: the body's y axis lifted to the world's z
+        np.savez(tmp_path / "a.npz", **arrays)
+        np.testing.assert_allclose(load_motion(tmp_path / "a.npz").rotvec, 0, atol=1e-6)
+
+    def test_parts_equal_the_whole(self, tmp_path: Path) -> None:
+        arrays = amass_arrays(columns=165)
+        poses = arrays["poses"]
+        np.savez(tmp_path / "whole.npz", **arrays)
+        np.savez(
+            tmp_path / "parts.npz",
+            root_orient=poses[:, :3],
+            pose_body=poses[:, 3:66],
+            pose_jaw=poses[:, 66:69],
+            pose_eye=poses[:, 69:75],
+            pose_hand=poses[:, 75:],
+            trans=arrays["trans"],
+            mocap_frame_rate=np.array(120.0),
+        )
+        whole, parts = load_motion(tmp_path / "whole.npz"), load_motion(tmp_path / "parts.npz")
+        np.testing.assert_array_equal(whole.rotvec, parts.rotvec)
+        np.testing.assert_array_equal(whole.transl, parts.transl)
+        np.testing.assert_allclose(parts.timestamps_s, np.arange(5) / 120)
+
+    def test_smplh_has_hands_but_no_face(self, tmp_path: Path) -> None:
+        arrays = amass_arrays()
+        np.savez(tmp_path / "a.npz", **arrays)
+        motion = load_motion(tmp_path / "a.npz")
+        assert not motion.rotvec[:, 22:25].any()
+        np.testing.assert_allclose(motion.rotvec[:, 25:].reshape(5, 90), arrays["poses"][:, 66:], rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"poses": np.zeros((5, 72))}, "72 columns, expected 156"),
+            ({"poses": np.zeros((4, 156))}, r"poses has shape \(4, 156\)"),
+            ({"trans": None}, "lacks 'trans'"),
+            ({"trans": np.zeros((0, 3)), "poses": np.zeros((0, 156))}, "no frames"),
+            ({"trans": np.full((5, 3), np.inf)}, r"trans\[0, 0\] is inf"),
+            ({"mocap_framerate": None}, "lacks 'mocap_frame_rate'"),
+            ({"mocap_framerate": np.array(0.0)}, "is 0.0, expected a positive"),
+            ({"mocap_framerate": np.array("fast")}, "expected numbers"),
+            ({"poses": np.full((5, 156), 1e39)}, "rotvec"),
+        ],
+    )
+    def test_each_fault_has_its_message(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        arrays = {key: value for key, value in {**amass_arrays(), **change}.items() if value is not None}
+        np.savez(tmp_path / "a.npz", **arrays)
+        with pytest.raises(MotionFileError, match=message):
+            load_motion(tmp_path / "a.npz")
+
+
+class TestLhmFolder:
+    def test_camera_space_becomes_our_world(self, tmp_path: Path) -> None:
+        frames = [lhm_frame(seed) for seed in range(3)]
+        motion = load_motion(write_clip(tmp_path / "clip", {f"{i + 1:05d}.json": f for i, f in enumerate(frames)}))
+        rest = BodyModel.default().rest_joints()
+        for i, frame in enumerate(frames):
+            camera = forward_kinematics(_rotvec_of(frame), rest, np.array(frame["trans"]))[:, :3, 3]
+            ours = forward_kinematics(motion.rotvec[i], rest, motion.transl[i])[:, :3, 3]
+            np.testing.assert_allclose(ours, camera * [1, -1, -1], atol=1e-3)  # pelvis differs by under 1 mm
+
+    def test_numbers_are_frames(self, tmp_path: Path) -> None:
+        clip = write_clip(
+            tmp_path / "clip", {"00002.json": lhm_frame(), "10.json": lhm_frame(), "00005.json": lhm_frame()}
+        )
+        np.testing.assert_allclose(load_motion(clip).timestamps_s, [0, 0.1, 8 / 30])
+        np.testing.assert_allclose(read_lhm_folder(clip / "smplx_params", fps=10.0).timestamps_s, [0, 0.3, 0.8])
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda frame: frame.pop("jaw_pose"), "lacks 'jaw_pose'"),
+            (lambda frame: frame.update(trans=[1.0, 2.0]), r"trans has shape \(2,\)"),
+            (lambda frame: frame.update(body_pose=[[0.0] * 3] * 20 + [[0.0]]), "body_pose is unusable"),
+            (lambda frame: frame.update(root_pose=["a", "b", "c"]), "root_pose is unusable"),
+            (lambda frame: frame.update(root_pose=None), "root_pose"),
+            (
+                lambda frame: frame["rhand_pose"][14].__setitem__(1, float("nan")),
+                r"rhand_pose\[14, 1\] is nan",
+            ),
+        ],
+    )
+    def test_each_fault_names_its_file(
+        self, tmp_path: Path, spoil: Callable[[dict[str, Any]], object], message: str
+    ) -> None:
+        bad = lhm_frame()
+        spoil(bad)
+        clip = write_clip(tmp_path / "clip", {"00001.json": lhm_frame(), "00002.json": bad})
+        with pytest.raises(MotionFileError, match=rf"00002\.json.*{message}"):
+            load_motion(clip)
+
+    def test_names_must_be_numbers_and_differ(self, tmp_path: Path) -> None:
+        with pytest.raises(MotionFileError, match=r"first\.json.*by number"):
+            load_motion(write_clip(tmp_path / "a", {"first.json": lhm_frame()}))
+        with pytest.raises(MotionFileError, match=r"timestamps_s\[1\]"):
+            load_motion(write_clip(tmp_path / "b", {"1.json": lhm_frame(), "00001.json": lhm_frame()}))
+
+    @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\xff"])
+    def test_broken_json(self, tmp_path: Path, text: str) -> None:
+        clip = write_clip(tmp_path / "clip", {"00001.json": lhm_frame()})
+        (clip / "smplx_params" / "00002.json").write_bytes(text.encode("latin-1"))
+        with pytest.raises(MotionFileError, match=r"00002\.json"):
+            load_motion(clip)
+
+
+@pytest.mark.shared
+@needs_shared
+class TestRealFiles:
+    def test_amass_and_its_lhm_conversion_agree(self) -> None:
+        """The clip was made from the recording at a quarter of its rate, with its own pelvis estimate."""
+        amass, clip = load_motion(SHARED / "amass_sample.npz"), load_motion(SHARED / "seq_amass")
+        assert len(amass) == 601
+        assert len(clip) == 151
+        again = amass.resample(30.0)
+        np.testing.assert_allclose(again.timestamps_s, clip.timestamps_s)
+        np.testing.assert_allclose(again.rotvec[:, 1:], clip.rotvec[:, 1:], atol=1e-5)
+        between = Rotation.from_rotvec(again.rotvec[:, 0]).inv() * Rotation.from_rotvec(clip.rotvec[:, 0])
+        assert np.degrees(between.magnitude()).max() < 1
+
+    def test_wave_stands_upright_before_the_camera(self) -> None:
+        motion = load_motion(SHARED / "seq_wave")
+        up = Rotation.from_rotvec(motion.rotvec[:, 0]).apply([0.0, 1.0, 0.0])
+        facing = Rotation.from_rotvec(motion.rotvec[:, 0]).apply([0.0, 0.0, 1.0])
+        assert (up[:, 1] > 0.9).all()
+        assert facing[0, 2] > 0.99
+        assert (motion.transl[:, 2] < -2).all()
+
+
+def _rotvec_of(frame: dict[str, Any]) -> np.ndarray:
+    keys = ("root_pose", "body_pose", "jaw_pose", "leye_pose", "reye_pose", "lhand_pose", "rhand_pose")
+    return np.concatenate([np.reshape(frame[key], (-1, 3)) for key in keys])
