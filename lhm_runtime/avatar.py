@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lhm_runtime.body.joints import NUM_JOINTS
-from lhm_runtime.body.rotations import matrix_to_quat_wxyz, quat_wxyz_to_matrix
+from lhm_runtime.body.rotations import matrix_to_quat_wxyz, quat_multiply_wxyz
 from lhm_runtime.errors import AvatarFileError, InvalidInputError, require_finite, require_shape
 from lhm_runtime.files import write_atomically
 from lhm_runtime.types import Gaussians
@@ -120,9 +120,9 @@ def pose_gaussians(
 ) -> Gaussians:
     """Move an avatar's Gaussians by linear blend skinning.
 
-    With A | t the weighted sum of a Gaussian's joint matrices, its centre x moves to A (x + expression) + t
-    and its covariance C to A C A^T, read back as orthogonal axes: their order may change, the ellipsoid is
-    exact even where A shears. Constrained Gaussians move the same but keep their covariance (A = I).
+    With A | t the weighted sum of a Gaussian's joint matrices, its centre x moves to A (x + expression) + t and its
+    axes turn by the unit quaternion read off A (A itself is no rotation where joints bend); scales stay. Constrained
+    Gaussians move the same but do not turn. This is LHM's rule; benchmarks/README.md compares it with A C A^T.
 
     Args:
         avatar: a valid avatar.
@@ -150,16 +150,10 @@ def pose_gaussians(
         blended += weights[:, None, None] * joint_matrices[joints]
     means = np.einsum("nij,nj->ni", blended[:, :, :3], means) + blended[:, :, 3]
 
-    free = ~avatar.constrained
-    quat_wxyz, scales = rest.quat_wxyz.copy(), rest.scales.copy()
-    # C = M M^T with M = A R S, so the left singular vectors of M are the new axes: no squares, no lost digits
-    axes = blended[free, :, :3] @ (
-        quat_wxyz_to_matrix(rest.quat_wxyz[free].astype(np.float64)) * rest.scales[free, None]
-    )
-    rotation, deviations, _ = np.linalg.svd(axes)
-    rotation[:, :, 2] *= np.linalg.det(rotation)[:, None]  # right-handed; an axis has no sign
-    quat_wxyz[free], scales[free] = matrix_to_quat_wxyz(rotation), deviations
-    return Gaussians(means.astype(np.float32), quat_wxyz, scales, rest.opacity, rest.rgb)
+    turned = quat_multiply_wxyz(matrix_to_quat_wxyz(blended[:, :, :3]), rest.quat_wxyz.astype(np.float64))
+    turned = np.where(turned[:, :1] < 0, -turned, turned).astype(np.float32)
+    quat_wxyz = np.where(avatar.constrained[:, None], rest.quat_wxyz, turned)
+    return Gaussians(means.astype(np.float32), quat_wxyz, rest.scales, rest.opacity, rest.rgb)
 
 
 def save_avatar(avatar: Avatar, path: Path) -> None:

@@ -14,7 +14,6 @@ from lhm_runtime.avatar import Avatar
 from lhm_runtime.body.joints import NUM_JOINTS
 from lhm_runtime.errors import BackendError, InvalidInputError, require_finite, require_shape
 from lhm_runtime.rasterizer.contract import EPS2D_PX2, NEAR_M, PixelFormat
-from lhm_runtime.rasterizer.reference import covariances
 from lhm_runtime.rasterizer.renderer import BLACK, mean_rgb, picture_shape
 from lhm_runtime.types import Camera
 
@@ -51,11 +50,12 @@ class CudaRenderer:
         def copy(array: np.ndarray, dtype: Any = torch.float32) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=self._device)
 
-        self._means, self._covariances = copy(avatar.gaussians.means), copy(covariances(avatar.gaussians))
+        self._means, self._scales = copy(avatar.gaussians.means), copy(avatar.gaussians.scales)
+        self._quat_wxyz = copy(avatar.gaussians.quat_wxyz)
         self._opacity, self._rgb = copy(avatar.gaussians.opacity), copy(avatar.gaussians.rgb)
         self._skin_joints = copy(avatar.skin_joints, torch.int64)
         self._skin_weights = copy(avatar.skin_weights)[:, :, None, None]
-        self._constrained = copy(avatar.constrained, torch.bool)[:, None, None]
+        self._constrained = copy(avatar.constrained, torch.bool)[:, None]
         self._moved = copy(avatar.expression_gaussians, torch.int64)
         self._directions = copy(avatar.expression_directions)
         self._matte = copy(np.array(mean_rgb(avatar.gaussians)))
@@ -72,14 +72,14 @@ class CudaRenderer:
     ) -> np.ndarray:
         """Draw one frame; arguments, result and errors as ``Renderer.render``, with gsplat's stop rule."""
         shape = picture_shape(camera, pixel_format)
-        means, covs = self._warp(joint_matrices, expression)
+        means, quat_wxyz = self._warp(joint_matrices, expression)
         torch = self._torch
         K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float32)
         with torch.inference_mode():
             picture, alpha, _ = self._splat(
                 means=means,
-                quats=None,
-                scales=None,
+                quats=quat_wxyz,
+                scales=self._scales,
                 opacities=self._opacity,
                 colors=self._rgb,
                 viewmats=torch.as_tensor(camera.T_camera_world, dtype=torch.float32, device=self._device)[None],
@@ -90,7 +90,6 @@ class CudaRenderer:
                 eps2d=EPS2D_PX2,
                 packed=False,
                 render_mode="RGB" if depth is None else "RGB+ED",
-                covars=covs,
             )
             rgb, alpha = picture[0, ..., :3], alpha[0]
             if depth is not None:
@@ -102,7 +101,7 @@ class CudaRenderer:
     def _warp(
         self, joint_matrices: Float[np.ndarray, "55 3 4"], expression: Float[np.ndarray, " e"] | None
     ) -> tuple[Tensor, Tensor]:
-        """World means [n, 3] and covariances [n, 3, 3]."""
+        """World means [n, 3] and orientations [n, 4]."""
         require_shape("joint_matrices", joint_matrices, (NUM_JOINTS, 3, 4))
         require_finite("joint_matrices", joint_matrices)
         torch, means = self._torch, self._means
@@ -120,8 +119,43 @@ class CudaRenderer:
             blended = (self._skin_weights * matrices[self._skin_joints]).sum(1)
             A = blended[:, :, :3]
             means = (A @ means[:, :, None])[:, :, 0] + blended[:, :, 3]
-            A = torch.where(self._constrained, torch.eye(3, device=self._device), A)
-            return means, A @ self._covariances @ A.mT
+            turned = _multiply(_read_quat_wxyz(A), self._quat_wxyz)
+            return means, torch.where(self._constrained, self._quat_wxyz, turned)
+
+
+def _read_quat_wxyz(m: Tensor) -> Tensor:
+    """As body.rotations.matrix_to_quat_wxyz, [n, 3, 3] to [n, 4]; the sign is left as it falls."""
+    import torch  # noqa: PLC0415
+
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in m.unbind(-2))
+    rows = torch.stack(
+        [
+            *(1 + xx + yy + zz, zy - yz, xz - zx, yx - xy),
+            *(zy - yz, 1 + xx - yy - zz, yx + xy, xz + zx),
+            *(xz - zx, yx + xy, 1 - xx + yy - zz, zy + yz),
+            *(yx - xy, xz + zx, zy + yz, 1 - xx - yy + zz),
+        ],
+        -1,
+    ).reshape(-1, 4, 4)
+    best = rows.diagonal(dim1=1, dim2=2).argmax(-1)
+    return torch.nn.functional.normalize(rows[torch.arange(len(rows), device=m.device), best], dim=-1)
+
+
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of wxyz quaternions [n, 4]."""
+    import torch  # noqa: PLC0415
+
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        -1,
+    )
 
 
 def convert(rgb: Tensor, alpha: Tensor, pixel_format: PixelFormat, background: Tensor, matte: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from lhm_runtime.avatar import Avatar
-from lhm_runtime.body.rotations import quat_wxyz_to_matrix
+from lhm_runtime.body.rotations import matrix_to_quat_wxyz, quat_wxyz_to_matrix
 from lhm_runtime.rasterizer.contract import (
     ALPHA_MAX,
     ALPHA_MIN,
@@ -47,7 +47,7 @@ def covariances(gaussians: Gaussians) -> Float64[np.ndarray, "n 3 3"]:
 def warp(
     avatar: Avatar, joint_matrices: Float[np.ndarray, "55 3 4"], expression: Float[np.ndarray, " e"]
 ) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3 3"]]:
-    """Means and covariances under linear blend skinning (Magnenat-Thalmann et al. 1988), covariances by A C A^T."""
+    """Means and covariances under linear blend skinning, turned by the blended matrix read as a quaternion."""
     blended = np.einsum(
         "nk,nkij->nij",
         avatar.skin_weights.astype(np.float64),
@@ -57,10 +57,11 @@ def warp(
     means[avatar.expression_gaussians] += np.einsum(
         "mek,e->mk", avatar.expression_directions.astype(np.float64), expression.astype(np.float64)
     )
-    A = np.where(avatar.constrained[:, None, None], np.eye(3), blended[:, :, :3])
+    R = quat_wxyz_to_matrix(matrix_to_quat_wxyz(blended[:, :, :3]))
+    R[avatar.constrained] = np.eye(3)
     return (
         np.einsum("nij,nj->ni", blended[:, :, :3], means) + blended[:, :, 3],
-        A @ covariances(avatar.gaussians) @ A.swapaxes(1, 2),
+        R @ covariances(avatar.gaussians) @ R.swapaxes(1, 2),
     )
 
 

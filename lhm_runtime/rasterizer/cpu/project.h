@@ -1,4 +1,4 @@
-// Stage 1: linear blend skinning of means and covariances, and their projection to the picture (EWA, Zwicker 2001,
+// Stage 1: linear blend skinning of means and orientations, and their projection to the picture (EWA, Zwicker 2001,
 // with 3DGS's constants).
 #pragma once
 
@@ -83,30 +83,40 @@ LHM_INLINE void warp_block(const Gaussians& g, int block, const float* joints16,
   for (int i = 0; i < kBlock; i++)
     for (int k = 0; k < 3; k++)
       out.mean[k][i] = M[4 * k][i] * x[i] + M[4 * k + 1][i] * y[i] + M[4 * k + 2][i] * z[i] + M[4 * k + 3][i];
-  if (g.block_constrained[block]) // these turn with nothing: their blended matrix is the identity for the covariance
-    for (int k = 0; k < 3; k++)
-      for (int l = 0; l < 3; l++)
-        for (int i = 0; i < kBlock; i++) {
-          const float turns = g.rotates[first + i];
-          M[4 * k + l][i] = turns * M[4 * k + l][i] + (1.f - turns) * (k == l);
-        }
+  const float* turns = &g.turns[first];
 #pragma GCC ivdep
-  for (int i = 0; i < kBlock; i++) { // A C A^T
+  for (int i = 0; i < kBlock; i++) { // R C R^T, R the unit quaternion read off the blended matrix (LHM's rule)
     const float a00 = M[0][i], a01 = M[1][i], a02 = M[2][i], a10 = M[4][i], a11 = M[5][i], a12 = M[6][i],
                 a20 = M[8][i], a21 = M[9][i], a22 = M[10][i];
-    const float xx = c[0][i], xy = c[1][i], xz = c[2][i], yy = c[3][i], yz = c[4][i], zz = c[5][i];
-    const float t00 = a00 * xx + a01 * xy + a02 * xz, t01 = a00 * xy + a01 * yy + a02 * yz,
-                t02 = a00 * xz + a01 * yz + a02 * zz;
-    const float t10 = a10 * xx + a11 * xy + a12 * xz, t11 = a10 * xy + a11 * yy + a12 * yz,
-                t12 = a10 * xz + a11 * yz + a12 * zz;
-    const float t20 = a20 * xx + a21 * xy + a22 * xz, t21 = a20 * xy + a21 * yy + a22 * yz,
-                t22 = a20 * xz + a21 * yz + a22 * zz;
-    out.cov[0][i] = t00 * a00 + t01 * a01 + t02 * a02;
-    out.cov[1][i] = t00 * a10 + t01 * a11 + t02 * a12;
-    out.cov[2][i] = t00 * a20 + t01 * a21 + t02 * a22;
-    out.cov[3][i] = t10 * a10 + t11 * a11 + t12 * a12;
-    out.cov[4][i] = t10 * a20 + t11 * a21 + t12 * a22;
-    out.cov[5][i] = t20 * a20 + t21 * a21 + t22 * a22;
+    // Shepperd 1978: row k of these is 4 q_k q; the row of the largest loses no digits
+    const float ww = 1 + a00 + a11 + a22, xx = 1 + a00 - a11 - a22, yy = 1 - a00 + a11 - a22, zz = 1 - a00 - a11 + a22;
+    const float wx = a21 - a12, wy = a02 - a20, wz = a10 - a01, xy = a10 + a01, xz = a02 + a20, yz = a12 + a21;
+    float best = ww, qw = ww, qx = wx, qy = wy, qz = wz;
+    const bool by_x = xx > best;
+    best = by_x ? xx : best, qw = by_x ? wx : qw, qx = by_x ? xx : qx, qy = by_x ? xy : qy, qz = by_x ? xz : qz;
+    const bool by_y = yy > best;
+    best = by_y ? yy : best, qw = by_y ? wy : qw, qx = by_y ? xy : qx, qy = by_y ? yy : qy, qz = by_y ? yz : qz;
+    const bool by_z = zz > best;
+    qw = by_z ? wz : qw, qx = by_z ? xz : qx, qy = by_z ? yz : qy, qz = by_z ? zz : qz;
+    // 2 / |q|^2, or 0 for the constrained, whose R is then the identity
+    const float s = turns[i] * 2.f / (qw * qw + qx * qx + qy * qy + qz * qz);
+    const float sx = s * qx, sy = s * qy, sz = s * qz;
+    const float r00 = 1 - sy * qy - sz * qz, r01 = sx * qy - sz * qw, r02 = sx * qz + sy * qw;
+    const float r10 = sx * qy + sz * qw, r11 = 1 - sx * qx - sz * qz, r12 = sy * qz - sx * qw;
+    const float r20 = sx * qz - sy * qw, r21 = sy * qz + sx * qw, r22 = 1 - sx * qx - sy * qy;
+    const float c0 = c[0][i], c1 = c[1][i], c2 = c[2][i], c3 = c[3][i], c4 = c[4][i], c5 = c[5][i];
+    const float t00 = r00 * c0 + r01 * c1 + r02 * c2, t01 = r00 * c1 + r01 * c3 + r02 * c4,
+                t02 = r00 * c2 + r01 * c4 + r02 * c5;
+    const float t10 = r10 * c0 + r11 * c1 + r12 * c2, t11 = r10 * c1 + r11 * c3 + r12 * c4,
+                t12 = r10 * c2 + r11 * c4 + r12 * c5;
+    const float t20 = r20 * c0 + r21 * c1 + r22 * c2, t21 = r20 * c1 + r21 * c3 + r22 * c4,
+                t22 = r20 * c2 + r21 * c4 + r22 * c5;
+    out.cov[0][i] = t00 * r00 + t01 * r01 + t02 * r02;
+    out.cov[1][i] = t00 * r10 + t01 * r11 + t02 * r12;
+    out.cov[2][i] = t00 * r20 + t01 * r21 + t02 * r22;
+    out.cov[3][i] = t10 * r10 + t11 * r11 + t12 * r12;
+    out.cov[4][i] = t10 * r20 + t11 * r21 + t12 * r22;
+    out.cov[5][i] = t20 * r20 + t21 * r21 + t22 * r22;
   }
 }
 

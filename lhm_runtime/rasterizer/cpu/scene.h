@@ -42,8 +42,7 @@ struct Gaussians {
   Array<uint8_t> skin_joints;                 // [padded, influences]
   Array<float> skin_weights;                  // [padded, influences]
   Array<int> block_influences;                // [blocks] 1, 2, 4 or 8: enough for each of its Gaussians
-  Array<float> rotates;                       // [count] 0 for constrained Gaussians, else 1
-  Array<uint8_t> block_constrained;           // [blocks] any constrained inside
+  Array<float> turns;                         // [padded] 0 for constrained Gaussians, else 1
   Array<int> expression_begin;                // [blocks + 1] into expression_blocks
   Array<ExpressionBlock> expression_blocks;   // by block, then coefficient
 
@@ -55,8 +54,7 @@ struct Gaussians {
     for (auto& c : cov) c.assign(padded, 0.f);
     log2_opacity.assign(padded, 0.f);
     extent.assign(padded, 0.f);
-    rotates.assign(padded, 1.f);
-    block_constrained.assign(blocks, 0);
+    turns.assign(padded, 1.f);
     for (int i = 0; i < count; i++) {
       for (int k = 0; k < 3; k++) mean[k][i] = d.means[3 * i + k], rgb[k][i] = d.rgb[3 * i + k];
       for (int k = 0; k < 6; k++) cov[k][i] = d.covariances[6 * i + k];
@@ -65,7 +63,7 @@ struct Gaussians {
         log2_opacity[i] = std::log2(opacity);
         extent[i] = std::sqrt(2.f * std::log(opacity / kAlphaMin));
       }
-      if (d.constrained && d.constrained[i]) rotates[i] = 0.f, block_constrained[i / kBlock] = 1;
+      if (d.constrained && d.constrained[i]) turns[i] = 0.f;
     }
     skin(d);
     express(d);

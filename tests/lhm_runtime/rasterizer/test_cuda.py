@@ -9,7 +9,8 @@ from lhm_runtime.errors import BackendError, InvalidInputError
 from lhm_runtime.rasterizer import Renderer, orbit
 from lhm_runtime.rasterizer.contract import PIXEL_FORMATS
 from lhm_runtime.rasterizer.cuda import CudaRenderer
-from lhm_runtime.rasterizer.reference import rasterize_reference
+from lhm_runtime.rasterizer.reference import covariances, rasterize_reference
+from lhm_runtime.types import Gaussians
 
 torch = pytest.importorskip("torch", reason="the CUDA backend needs torch")
 gsplat = pytest.importorskip("gsplat", reason="the CUDA backend needs gsplat")
@@ -26,14 +27,16 @@ def splat_by_reference(*args, **kwargs):
     a = call.arguments
     n, cameras = len(a["means"]), len(a["viewmats"])
     assert a["means"].shape == (n, 3)
-    assert a["covars"].shape == (n, 3, 3)
+    assert a["quats"].shape == (n, 4)
+    assert a["scales"].shape == (n, 3)
+    assert a["covars"] is None
     assert a["opacities"].shape == (n,)
     assert a["colors"].shape == (n, 3)
     assert a["viewmats"].shape == (cameras, 4, 4)
     assert a["Ks"].shape == (cameras, 3, 3)
-    assert {t.dtype for t in (a["means"], a["covars"], a["opacities"], a["colors"], a["viewmats"], a["Ks"])} == {
-        torch.float32
-    }
+    assert {
+        t.dtype for t in (a["means"], a["quats"], a["scales"], a["opacities"], a["colors"], a["viewmats"], a["Ks"])
+    } == {torch.float32}
     assert (a["near_plane"], a["eps2d"], a["sh_degree"], a["rasterize_mode"]) == (0.01, 0.3, None, "classic")
     view = orbit(np.zeros(3), 1.0, a["width"], a["height"])
     K = a["Ks"][0].numpy()
@@ -41,8 +44,9 @@ def splat_by_reference(*args, **kwargs):
     camera = type(view)(
         a["viewmats"][0].numpy().astype(np.float64), **{k: v.item() if k[0] in "fc" else v for k, v in fields.items()}
     )
+    gaussians = Gaussians(*(a[name].numpy() for name in ("means", "quats", "scales", "opacities", "colors")))
     drawn = rasterize_reference(
-        *(a[name].numpy() for name in ("means", "covars", "opacities", "colors")), camera, "gsplat"
+        gaussians.means, covariances(gaussians), gaussians.opacity, gaussians.rgb, camera, "gsplat"
     )
     channels = [drawn.rgba[..., :3]] + ([drawn.depth[..., None]] if a["render_mode"] == "RGB+ED" else [])
     as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float32)[None]  # noqa: E731

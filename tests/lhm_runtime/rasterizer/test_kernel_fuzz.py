@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ SECONDS = 60 if os.environ.get("CI") else 5
 
 @pytest.mark.skipif(not {"v3"} <= set(library.runnable()), reason="the fuzz target is built for x86-64-v3")
 def test_no_scene_faults_the_kernel(tmp_path) -> None:
-    cmake = shutil.which("cmake")
+    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert cmake is not None, "cmake is part of the dev extra"
     configure = [cmake, "-S", SOURCES, "-B", tmp_path, "-DLHM_SANITIZE=ON", "-DCMAKE_BUILD_TYPE=Release"]
     subprocess.run(configure, check=True, capture_output=True, timeout=120)

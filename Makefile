@@ -1,0 +1,52 @@
+# make demo   everything from a fresh clone to a video of the built-in person
+# make test   every check CI makes: format, lint, types, layers, tests
+# make bench  the tables of benchmarks/README.md, measured here
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+BUILT_FROM := pyproject.toml constraints.txt $(wildcard lhm_runtime/rasterizer/cpu/*.h lhm_runtime/rasterizer/cpu/*.cpp lhm_runtime/rasterizer/cpu/CMakeLists.txt)
+
+# What MediaPipe's wheel expects of the system.
+SYSTEM_PACKAGES := libegl1 libgles2 libgl1 libglib2.0-0
+
+.PHONY: demo test bench clean
+
+demo: $(VENV)/product
+	$(BIN)/lhm-live demo -o demo.mp4
+
+test: $(VENV)/developer
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/developer
+	$(BIN)/lhm-live bench rasterizer
+	$(BIN)/lhm-live bench rasterizer --size 1024
+	$(BIN)/python benchmarks/skinning_rule.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lhm-live needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
+	@command -v c++ >/dev/null || { echo "lhm-live needs a C++ compiler: apt-get install g++"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+
+$(VENV)/system: | $(VENV)/bin/python
+	@sh tools/install_system_packages.sh $(SYSTEM_PACKAGES)
+	@touch $@
+
+$(VENV)/product: $(BUILT_FROM) | $(VENV)/bin/python $(VENV)/system
+	@echo "installing lhm-live and building its kernel (a minute or two)"
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/developer: $(BUILT_FROM) | $(VENV)/bin/python $(VENV)/system
+	@echo "installing lhm-live with the tools of its developers (a few minutes)"
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/product
+
+clean:
+	rm -rf $(VENV) build demo.mp4 demo.png
