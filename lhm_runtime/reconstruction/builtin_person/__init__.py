@@ -29,6 +29,9 @@ from lhm_runtime.types import Gaussians
 MIN_COUNT = 2_000
 """Fewer Gaussians than this cannot show the eyes."""
 
+MAX_COUNT = 200_000
+"""More than this and the smallest parts run out of places to put them."""
+
 _SHARES = {
     "hair": 0.12,
     "eyes": 0.024,
@@ -45,14 +48,14 @@ def build_person(count: int = 40_000, body: BodyModel | None = None) -> Avatar:
     """Build the built-in person with exactly ``count`` Gaussians; equal arguments give equal arrays.
 
     Args:
-        count: at least 2,000; made for 10,000 to 160,000.
+        count: 2,000 to 200,000; made for 10,000 to 160,000.
         body: the free body that ships with the package where None, or another with MediaPipe face landmarks.
 
     Raises:
-        InvalidInputError: too small a count, or a body without face landmarks.
+        InvalidInputError: a count out of range, or a body without face landmarks.
     """
-    if count < MIN_COUNT:
-        raise InvalidInputError(f"count is {count}, the built-in person needs at least {MIN_COUNT} Gaussians")
+    if not MIN_COUNT <= count <= MAX_COUNT:
+        raise InvalidInputError(f"count is {count}, the built-in person takes {MIN_COUNT} to {MAX_COUNT} Gaussians")
     figure = build_figure(BodyModel.default() if body is None else body)
     n = {part: round(share * count) for part, share in _SHARES.items()}
     nails = make_nails(figure)
