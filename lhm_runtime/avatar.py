@@ -136,15 +136,8 @@ def pose_gaussians(
     require_finite("joint_matrices", joint_matrices)
     rest = avatar.gaussians
     means = rest.means.astype(np.float64)
-    if expression is not None:
-        require_shape("expression", expression, (None,))
-        require_finite("expression", expression)
-        known = len(avatar.expression_names)
-        if len(expression) > known:
-            raise InvalidInputError(f"expression has {len(expression)} coefficients; this avatar knows {known}")
-        directions = avatar.expression_directions[:, : len(expression)]
-        means[avatar.expression_gaussians] += np.einsum("mec,e->mc", directions, expression)
-
+    coefficients = pad_expression(expression, len(avatar.expression_names))
+    means[avatar.expression_gaussians] += np.einsum("mec,e->mc", avatar.expression_directions, coefficients)
     blended = np.zeros((len(avatar), 3, 4))
     for joints, weights in zip(avatar.skin_joints.T, avatar.skin_weights.T, strict=True):
         blended += weights[:, None, None] * joint_matrices[joints]
@@ -154,6 +147,18 @@ def pose_gaussians(
     turned = np.where(turned[:, :1] < 0, -turned, turned).astype(np.float32)
     quat_wxyz = np.where(avatar.constrained[:, None], rest.quat_wxyz, turned)
     return Gaussians(means.astype(np.float32), quat_wxyz, rest.scales, rest.opacity, rest.rgb)
+
+
+def pad_expression(expression: Float[np.ndarray, " e"] | None, known: int) -> Float32[np.ndarray, " known"]:
+    """All ``known`` coefficients: those given, then zeros. Raises InvalidInputError for a NaN, an Inf or too many."""
+    coefficients = np.zeros(known, np.float32)
+    if expression is not None:
+        require_shape("expression", expression, (None,))
+        require_finite("expression", expression)
+        if len(expression) > known:
+            raise InvalidInputError(f"expression has {len(expression)} coefficients; this avatar knows {known}")
+        coefficients[: len(expression)] = expression
+    return coefficients
 
 
 def save_avatar(avatar: Avatar, path: Path) -> None:

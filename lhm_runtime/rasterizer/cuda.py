@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float, Float32
 
-from lhm_runtime.avatar import Avatar
+from lhm_runtime.avatar import Avatar, pad_expression
 from lhm_runtime.body.joints import NUM_JOINTS
-from lhm_runtime.errors import BackendError, InvalidInputError, require_finite, require_shape
+from lhm_runtime.errors import BackendError, require_finite, require_shape
 from lhm_runtime.rasterizer.contract import EPS2D_PX2, NEAR_M, PixelFormat
 from lhm_runtime.rasterizer.renderer import BLACK, mean_rgb, picture_shape
 from lhm_runtime.types import Camera
@@ -106,15 +106,8 @@ class CudaRenderer:
         require_finite("joint_matrices", joint_matrices)
         torch, means = self._torch, self._means
         with torch.inference_mode():
-            if expression is not None:
-                require_shape("expression", expression, (None,))
-                require_finite("expression", expression)
-                known = self._directions.shape[1]
-                if len(expression) > known:
-                    raise InvalidInputError(f"expression has {len(expression)} coefficients; this avatar knows {known}")
-                amounts = torch.as_tensor(expression, dtype=torch.float32, device=self._device)
-                moves = torch.einsum("mek,e->mk", self._directions[:, : len(expression)], amounts)
-                means = means.index_add(0, self._moved, moves)
+            amounts = torch.as_tensor(pad_expression(expression, self._directions.shape[1]), device=self._device)
+            means = means.index_add(0, self._moved, torch.einsum("mek,e->mk", self._directions, amounts))
             matrices = torch.as_tensor(joint_matrices, dtype=torch.float32, device=self._device)
             blended = (self._skin_weights * matrices[self._skin_joints]).sum(1)
             A = blended[:, :, :3]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32
 
-from lhm_runtime.avatar import Avatar, check_gaussians
+from lhm_runtime.avatar import Avatar, check_gaussians, pad_expression
 from lhm_runtime.body.joints import NUM_JOINTS
 from lhm_runtime.errors import InvalidInputError, require_finite, require_shape
 from lhm_runtime.rasterizer.contract import PIXEL_FORMATS, STOP_RULES, PixelFormat, StopRule
@@ -123,15 +123,7 @@ class Renderer:
     ) -> tuple[Float32[np.ndarray, "55 3 4"], Float32[np.ndarray, " known"]]:
         require_shape("joint_matrices", joint_matrices, (NUM_JOINTS, 3, 4))
         require_finite("joint_matrices", joint_matrices)
-        coefficients = np.zeros(self._coefficients, np.float32)
-        if expression is not None:
-            require_shape("expression", expression, (None,))
-            require_finite("expression", expression)
-            if len(expression) > len(coefficients):
-                raise InvalidInputError(
-                    f"expression has {len(expression)} coefficients; this avatar knows {len(coefficients)}"
-                )
-            coefficients[: len(expression)] = expression
+        coefficients = pad_expression(expression, self._coefficients)
         return np.ascontiguousarray(joint_matrices, np.float32), coefficients
 
     def _draw(
