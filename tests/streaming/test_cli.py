@@ -169,7 +169,9 @@ class TestErrors:
 
 @pytest.mark.parametrize(("name", "part"), [("film.mp4", ".film.mp4.*.part"), ("frames", ".frames.*.part")])
 def test_ctrl_c_stops_and_leaves_nothing(avatar_file: Path, tmp_path: Path, name: str, part: str) -> None:
-    command = "from streaming.cli import main; main()"
+    # a shell that starts the tests in the background leaves SIGINT ignored
+    command = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command += "from streaming.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", command, "render", avatar_file, "--seconds", "300", "-o", tmp_path / name],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
