@@ -27,6 +27,8 @@ bench: $(VENV)/developer
 	$(BIN)/lhm-live bench rasterizer
 	$(BIN)/lhm-live bench rasterizer --size 1024
 	$(BIN)/python benchmarks/skinning_rule.py
+	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/steady_state.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lhm-live needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
