@@ -4,27 +4,27 @@
 
 - our own recording, a ``.npz`` written by ``save_motion``: lossless, already in the world of types.py;
 - an AMASS ``.npz`` (Mahmood et al. 2019), SMPL-H or SMPL-X: world z up, facing anywhere (here +z at first);
-- a folder of ``smplx_params/*.json``, one file a frame, as LHM writes and reads: camera space, y down.
+- a folder of ``smplx_params/*.json``, one file a frame, as LHM writes and reads: camera space, y down;
+- a ``.bvh`` of any skeleton with common joint names, retargeted to the free body.
 
-The last two are turned into our world here, at the border. Their body shapes are not read.
+All but the first are turned into our world here, at the border. Their body shapes are not read.
 """
 
-import json
-import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 from numpy.lib.npyio import NpzFile
 
+from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.rotations import matrix_to_rotvec, rotvec_to_matrix
 from lhm_runtime.errors import InvalidInputError, LhmLiveError, MotionFileError, require_finite, require_shape
+from lhm_runtime.motion.archives import open_archive, take, take_numbers, write_archive, write_whole
+from lhm_runtime.motion.bvh import format_bvh, parse_bvh
+from lhm_runtime.motion.recorded_skeletons import body_bvh, retarget_bvh
+from lhm_runtime.motion.smplx_files import amass_arrays, lhm_frames, read_amass, read_lhm_frames
 from lhm_runtime.types import SmplxPose
 
 RECORDING_FORMAT = "lhm-live motion 1"
@@ -33,27 +33,13 @@ RECORDING_FORMAT = "lhm-live motion 1"
 LHM_FPS = 30.0
 """Frame rate of LHM's json folders, which do not state one."""
 
+MAX_BVH_BYTES = 1 << 30
+"""Hours of BVH: a person takes some 2 kB a frame."""
+
 MAX_RESAMPLED_FRAMES = 200_000
 """Nearly two hours at 30 frames a second; more is a file with a wild timestamp."""
 
-_WORLD_Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # AMASS actors face -y there, +z here
-_WORLD_CAMERA = np.diag([1.0, -1.0, -1.0])  # OpenCV axes; half a turn about x
-_PELVIS = np.array([0.0, -0.35, 0.01])  # at rest, metres, in SMPL-X and in the free body, to a few mm
-_PELVIS_SMPLH = np.array([0.0, -0.23, 0.028])  # varies by 2 cm with gender and shape
-
-_LHM_KEYS = {
-    "root_pose": (3,),
-    "body_pose": (21, 3),
-    "jaw_pose": (3,),
-    "leye_pose": (3,),
-    "reye_pose": (3,),
-    "lhand_pose": (15, 3),
-    "rhand_pose": (15, 3),
-    "trans": (3,),
-}
-_AMASS_PARTS = {"root_orient": 3, "pose_body": 63, "pose_jaw": 3, "pose_eye": 6, "pose_hand": 90}
-_AMASS_OPTIONAL = ("pose_jaw", "pose_eye")  # SMPL-H has neither
-_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
+_EVEN = 0.01  # of a frame: what rounding may add
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,13 +134,15 @@ def load_motion(path: Path) -> MotionSequence:
     if path.is_dir():
         return read_lhm_folder(path)
     if not path.is_file():
-        raise MotionFileError(f"{path} does not exist; give a motion .npz or a folder of LHM smplx_params")
-    archive = _open_archive(path)
+        raise MotionFileError(f"{path} does not exist; give a motion .npz or .bvh, or a folder of LHM smplx_params")
+    if path.suffix.lower() == ".bvh":
+        return read_bvh(path)
+    archive = open_archive(path)
     with archive:
         if "format" in archive:
             return _read_recording(path, archive)
         if "poses" in archive or "root_orient" in archive:
-            return _read_amass(path, archive)
+            return _sequence(path, *read_amass(path, archive))
         raise MotionFileError(
             f"{path} holds {', '.join(archive.files) or 'nothing'}: neither a recording of lhm-live (format, "
             "rotvec, ...) nor AMASS (poses or root_orient, trans, mocap_framerate)"
@@ -163,24 +151,17 @@ def load_motion(path: Path) -> MotionSequence:
 
 def save_motion(path: Path, motion: MotionSequence) -> None:
     """Write ``motion`` to ``path`` without loss; an older file stays whole until the new one is."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
-        part = Path(file.name)
-        try:
-            np.savez_compressed(
-                file,
-                format=np.array(RECORDING_FORMAT),
-                rotvec=motion.rotvec,
-                transl=motion.transl,
-                expression=motion.expression,
-                timestamps_s=motion.timestamps_s,
-                expression_names=np.array(motion.expression_names, dtype=np.str_),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    write_archive(
+        path,
+        {
+            "format": np.array(RECORDING_FORMAT),
+            "rotvec": motion.rotvec,
+            "transl": motion.transl,
+            "expression": motion.expression,
+            "timestamps_s": motion.timestamps_s,
+            "expression_names": np.array(motion.expression_names, dtype=np.str_),
+        },
+    )
 
 
 def read_lhm_folder(path: Path, fps: float = LHM_FPS) -> MotionSequence:
@@ -193,95 +174,99 @@ def read_lhm_folder(path: Path, fps: float = LHM_FPS) -> MotionSequence:
         MotionFileError: no frames, a file name that is no number, a missing key, a wrong shape, NaN.
     """
     folder = path / "smplx_params" if (path / "smplx_params").is_dir() else path
-    files = list(folder.glob("*.json"))
-    if not files:
-        raise MotionFileError(
-            f"{folder} holds no *.json; an LHM clip is a folder of smplx_params/00001.json, 00002.json, ..."
-        )
-    strange = [file.name for file in files if not file.stem.isdecimal()]
-    if strange:
-        raise MotionFileError(f"{folder / strange[0]}: the frames of an LHM clip are named by number, like 00001.json")
-    files.sort(key=lambda file: int(file.stem))
-    frames = [_read_lhm_frame(file) for file in files]
-    rotvec = np.stack(
-        [np.concatenate([frame[key].reshape(-1, 3) for key in _LHM_KEYS if key != "trans"]) for frame in frames]
-    )
-    transl = np.stack([frame["trans"] for frame in frames])
-    numbers = np.array([int(file.stem) for file in files], np.float64)
-    times = (numbers - numbers[0]) / fps
-    return _sequence_in_our_world(folder, rotvec, transl, times, R_ours_theirs=_WORLD_CAMERA, pelvis=_PELVIS)
+    return _sequence(folder, *read_lhm_frames(folder, fps))
 
 
-def _read_lhm_frame(file: Path) -> dict[str, np.ndarray]:
+def read_bvh(
+    path: Path,
+    rest_joints: Float[np.ndarray, "55 3"] | None = None,
+    *,
+    metres_per_unit: float | None = None,
+    rest_frame: int | None = None,
+) -> MotionSequence:
+    """Read a BVH of any skeleton with common names as the motion of a body (the free body's where none is given).
+
+    ``metres_per_unit`` and ``rest_frame`` are those of ``recorded_skeletons.retarget_bvh``.
+
+    Raises:
+        MotionFileError: the file cannot be read, breaks the format, or has no skeleton known here.
+        InvalidInputError: an option that makes no sense.
+    """
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MotionFileError(f"{file} is not readable as json: {error}") from error
-    if not isinstance(content, dict):
-        raise MotionFileError(
-            f"{file} holds a {type(content).__name__}, expected an object with {', '.join(_LHM_KEYS)}"
-        )
-    frame = {}
-    for key, shape in _LHM_KEYS.items():
-        if key not in content:
-            raise MotionFileError(f"{file} lacks {key!r}")
-        try:
-            frame[key] = np.asarray(content[key], np.float64)
-            require_shape(key, frame[key], shape)
-            require_finite(key, frame[key])
-        except (TypeError, ValueError) as error:
-            raise MotionFileError(f"{file}: {key} is unusable: {error}") from error
-    return frame
-
-
-def _open_archive(path: Path) -> NpzFile:
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except _BROKEN_ARCHIVE as error:
-        raise MotionFileError(f"{path} is not a motion .npz, or is cut short: {error}") from error
-    if not isinstance(archive, NpzFile):
-        raise MotionFileError(f"{path} is a single array (.npy), expected an .npz with named arrays")
-    return archive
-
-
-def _take(path: Path, archive: NpzFile, key: str) -> np.ndarray:
-    if key not in archive:
-        raise MotionFileError(f"{path} lacks {key!r}; it holds {', '.join(archive.files)}")
-    try:
-        array: np.ndarray = archive[key]
-    except _BROKEN_ARCHIVE as error:
-        raise MotionFileError(f"{path}: {key!r} cannot be read: {error}") from error
-    return array
-
-
-def _take_numbers(path: Path, archive: NpzFile, key: str, shape: tuple[int | None, ...]) -> Float64[np.ndarray, "..."]:
-    array = _take(path, archive, key)
-    if array.dtype.kind not in "fiu":
-        raise MotionFileError(f"{path}: {key!r} has dtype {array.dtype}, expected numbers")
-    try:
-        require_shape(key, array, shape)
-        require_finite(key, array)
-    except InvalidInputError as error:
+        _check_size(path)
+        clip = parse_bvh(path.read_text(encoding="utf-8-sig", errors="replace"))
+        if rest_joints is None:
+            rest_joints = BodyModel.default().rest_joints()
+        rotvec, transl = retarget_bvh(clip, rest_joints, metres_per_unit=metres_per_unit, rest_frame=rest_frame)
+    except (OSError, MotionFileError) as error:
         raise MotionFileError(f"{path}: {error}") from error
-    return array.astype(np.float64)
+    return _sequence(path, rotvec, transl, np.arange(len(rotvec)) * clip.frame_time_s)
+
+
+def write_bvh(path: Path, motion: MotionSequence, rest_joints: Float[np.ndarray, "55 3"]) -> None:
+    """Write the body's movement as BVH in centimetres; the format has no place for the face or the starting time.
+
+    Raises:
+        InvalidInputError: the frames are not evenly spaced in time.
+    """
+    frame_time_s = 1 / _steady_fps(motion)
+    write_whole(path, format_bvh(body_bvh(motion.rotvec, motion.transl, rest_joints, frame_time_s)).encode())
+
+
+def write_amass(path: Path, motion: MotionSequence) -> None:
+    """Write an AMASS ``.npz`` for SMPL-X; the format has no place for the face or the starting time.
+
+    Raises:
+        InvalidInputError: the frames are not evenly spaced in time.
+    """
+    write_archive(path, amass_arrays(motion.rotvec, motion.transl, _steady_fps(motion)))
+
+
+def write_lhm_folder(path: Path, motion: MotionSequence, image_size: tuple[int, int] = (720, 1280)) -> None:
+    """Write ``path/smplx_params/00001.json`` ... as LHM reads them, for a camera at our origin that looks along -z.
+
+    A person LHM can see is therefore some metres down -z. Expressions are not written: LHM's are another set.
+
+    Args:
+        path: a folder, made where there is none; one that already holds a clip is refused.
+        motion: its frames must lie on a grid of ``LHM_FPS``; leave some out and they stay gaps.
+        image_size: width and height, pixels.
+
+    Raises:
+        InvalidInputError: a frame is off the grid, or the folder holds frames already.
+    """
+    places = (motion.timestamps_s - motion.timestamps_s[0]) * LHM_FPS
+    numbers = np.rint(places)
+    off = np.flatnonzero(np.abs(places - numbers) > _EVEN)
+    if off.size:
+        raise InvalidInputError(
+            f"frame {off[0]} is at {motion.timestamps_s[off[0]]} s, between two frames of {LHM_FPS:g} a second: "
+            f"resample({LHM_FPS:g}) first"
+        )
+    folder = path / "smplx_params"
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("*.json")):
+        raise InvalidInputError(f"{folder} holds frames already; name another folder, or remove them")
+    for number, frame in zip(numbers, lhm_frames(motion.rotvec, motion.transl, image_size), strict=True):
+        (folder / f"{int(number) + 1:05d}.json").write_text(frame, encoding="utf-8")
 
 
 def _read_recording(path: Path, archive: NpzFile) -> MotionSequence:
-    written = str(_take(path, archive, "format"))
+    written = str(take(path, archive, "format"))
     if written != RECORDING_FORMAT:
         raise MotionFileError(f"{path} has format {written!r}, this version reads {RECORDING_FORMAT!r}")
-    names = _take(path, archive, "expression_names")
+    names = take(path, archive, "expression_names")
     if names.dtype.kind != "U" or names.ndim != 1:
         raise MotionFileError(
             f"{path}: 'expression_names' is {names.dtype} of shape {names.shape}, expected a row of strings"
         )
-    timestamps_s = _take_numbers(path, archive, "timestamps_s", (None,))
+    timestamps_s = take_numbers(path, archive, "timestamps_s", (None,))
     frames = len(timestamps_s)
     try:
         return MotionSequence(
-            rotvec=_take_numbers(path, archive, "rotvec", (frames, 55, 3)).astype(np.float32),
-            transl=_take_numbers(path, archive, "transl", (frames, 3)).astype(np.float32),
-            expression=_take_numbers(path, archive, "expression", (frames, len(names))).astype(np.float32),
+            rotvec=take_numbers(path, archive, "rotvec", (frames, 55, 3)).astype(np.float32),
+            transl=take_numbers(path, archive, "transl", (frames, 3)).astype(np.float32),
+            expression=take_numbers(path, archive, "expression", (frames, len(names))).astype(np.float32),
             timestamps_s=timestamps_s,
             expression_names=tuple(names.tolist()),
         )
@@ -289,69 +274,34 @@ def _read_recording(path: Path, archive: NpzFile) -> MotionSequence:
         raise MotionFileError(f"{path}: {error}") from error
 
 
-def _read_amass(path: Path, archive: NpzFile) -> MotionSequence:
-    transl = _take_numbers(path, archive, "trans", (None, 3))
-    frames = len(transl)
-    if frames == 0:
-        raise MotionFileError(f"{path}: 'trans' holds no frames")
-    if "poses" in archive:
-        poses = _take_numbers(path, archive, "poses", (frames, None))
-        width = poses.shape[1]
-        if width not in (156, 165):
-            raise MotionFileError(f"{path}: 'poses' has {width} columns, expected 156 (SMPL-H) or 165 (SMPL-X)")
-        if width == 156:
-            poses = np.concatenate([poses[:, :66], np.zeros((frames, 9)), poses[:, 66:]], axis=1)
-        smplh = width == 156
-    else:
-        absent = [key for key in _AMASS_OPTIONAL if key not in archive]
-        parts = [
-            np.zeros((frames, columns)) if key in absent else _take_numbers(path, archive, key, (frames, columns))
-            for key, columns in _AMASS_PARTS.items()
-        ]
-        poses = np.concatenate(parts, axis=1)
-        smplh = bool(absent)
-    rate_key = "mocap_framerate" if "mocap_framerate" in archive else "mocap_frame_rate"
-    fps = float(_take_numbers(path, archive, rate_key, ()))
-    if fps <= 0:
-        raise MotionFileError(f"{path}: {rate_key!r} is {fps}, expected a positive number")
-    pelvis = _PELVIS_SMPLH if smplh else _PELVIS
-    rotvec = poses.reshape(frames, 55, 3)
-    R_ours_theirs = _facing_front(_WORLD_Z_UP @ rotvec_to_matrix(rotvec[0, 0])) @ _WORLD_Z_UP
-    times = np.arange(frames) / fps
-    return _sequence_in_our_world(path, rotvec, transl, times, R_ours_theirs=R_ours_theirs, pelvis=pelvis)
+def _check_size(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_BVH_BYTES:
+        raise MotionFileError(f"it has {size} bytes, more than the {MAX_BVH_BYTES} this program reads")
 
 
-def _facing_front(R_world_root: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
-    """The turn about y that makes a root face +z: headings in a mocap studio mean nothing outside it."""
-    heading = np.arctan2(R_world_root[0, 2], R_world_root[2, 2])
-    return rotvec_to_matrix(np.array([0.0, -heading, 0.0]))
-
-
-def _sequence_in_our_world(
-    path: Path,
-    rotvec: Float[np.ndarray, "t 55 3"],
-    transl: Float[np.ndarray, "t 3"],
-    timestamps_s: Float64[np.ndarray, " t"],
-    *,
-    R_ours_theirs: Float64[np.ndarray, "3 3"],
-    pelvis: Float64[np.ndarray, " 3"],
+def _sequence(
+    path: Path, rotvec: np.ndarray, transl: np.ndarray, timestamps_s: Float64[np.ndarray, " t"]
 ) -> MotionSequence:
-    """Turn the world; since roots turn about the pelvis, ``transl`` does not simply turn with it."""
-    turned = rotvec.copy()
-    turned[:, 0] = matrix_to_rotvec(R_ours_theirs @ rotvec_to_matrix(rotvec[:, 0]))
-    moved = (transl + pelvis) @ R_ours_theirs.T - _PELVIS
     with np.errstate(over="ignore"):  # beyond float32 is Inf, which the sequence reports with its place
-        turned, moved = turned.astype(np.float32), moved.astype(np.float32)
+        rotvec, transl = rotvec.astype(np.float32), transl.astype(np.float32)
     try:
-        return MotionSequence(
-            rotvec=turned,
-            transl=moved,
-            expression=np.zeros((len(turned), 0), np.float32),
-            timestamps_s=timestamps_s,
-            expression_names=(),
-        )
+        return MotionSequence(rotvec, transl, np.zeros((len(rotvec), 0), np.float32), timestamps_s, ())
     except LhmLiveError as error:
         raise MotionFileError(f"{path}: {error}") from error
+
+
+def _steady_fps(motion: MotionSequence) -> float:
+    steps = np.diff(motion.timestamps_s)
+    if not steps.size:
+        return LHM_FPS
+    mean = float(steps.mean())
+    if np.abs(steps - mean).max() > _EVEN * mean:
+        raise InvalidInputError(
+            f"frames are {steps.min():.4f} to {steps.max():.4f} s apart, and this format knows only one rate: "
+            "resample first"
+        )
+    return 1 / mean
 
 
 def _mix(

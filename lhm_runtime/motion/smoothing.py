@@ -191,7 +191,7 @@ class Smoother:
         if config.predict_s:
             further = _extrapolate(move / dt, velocity, state.velocity, config.predict_s)
             ahead = filtered.plus(further)
-            same &= ~further.any(1)
+            same &= (np.abs(further) < _SAME).all(1)
 
         exact = same & ~held
         rotvec = quat_wxyz_to_rotvec(ahead.quat_wxyz).astype(np.float32)
@@ -320,7 +320,7 @@ def _extrapolate(
     share = np.clip(np.divide(way, square, out=np.zeros_like(way), where=square > 0), 0, 1)
     share[_TRANSL + 1 :] = 0
     reach_s = _PREDICTION_DECAY_S * (1 - np.exp(-ahead_s / _PREDICTION_DECAY_S))
-    step = (share * reach_s)[:, None] * velocity
+    step: np.ndarray = (share * reach_s)[:, None] * velocity
     length = np.sqrt((step * step).sum(1))
     step *= np.minimum(1, _MAX_PREDICTION / np.maximum(length, _MAX_PREDICTION))[:, None]
     return step

@@ -12,7 +12,17 @@ from scipy.spatial.transform import Rotation, Slerp
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.kinematics import forward_kinematics
 from lhm_runtime.errors import InvalidInputError, MotionFileError
-from lhm_runtime.motion.sequences import MotionSequence, load_motion, read_lhm_folder, save_motion
+from lhm_runtime.motion.sequences import (
+    LHM_FPS,
+    MotionSequence,
+    load_motion,
+    read_bvh,
+    read_lhm_folder,
+    save_motion,
+    write_amass,
+    write_bvh,
+    write_lhm_folder,
+)
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "motion"
 
@@ -420,3 +430,104 @@ class TestRealFiles:
 def _rotvec_of(frame: dict[str, Any]) -> np.ndarray:
     keys = ("root_pose", "body_pose", "jaw_pose", "leye_pose", "reye_pose", "lhand_pose", "rhand_pose")
     return np.concatenate([np.reshape(frame[key], (-1, 3)) for key in keys])
+
+
+def steady_motion(frames: int = 6, fps: float = 30.0, seed: int = 3) -> MotionSequence:
+    motion = random_motion(frames, names=(), seed=seed)
+    return MotionSequence(motion.rotvec, motion.transl, motion.expression, np.arange(frames) / fps, ())
+
+
+def assert_same_motion(got: MotionSequence, wanted: MotionSequence) -> None:
+    turn = Rotation.from_rotvec(got.rotvec.reshape(-1, 3)).inv() * Rotation.from_rotvec(wanted.rotvec.reshape(-1, 3))
+    assert turn.magnitude().max() < 2e-6
+    np.testing.assert_allclose(got.transl, wanted.transl, atol=1e-6)
+    np.testing.assert_allclose(got.timestamps_s, wanted.timestamps_s - wanted.timestamps_s[0], atol=1e-6)
+
+
+class TestWriting:
+    @pytest.mark.parametrize("fps", [24.0, 30.0, 120.0])
+    def test_bvh_comes_back(self, tmp_path: Path, fps: float) -> None:
+        motion = steady_motion(fps=fps)
+        write_bvh(tmp_path / "clip.bvh", motion, BodyModel.default().rest_joints())
+        assert_same_motion(load_motion(tmp_path / "clip.bvh"), motion)
+
+    def test_bvh_of_another_body_keeps_its_limbs_directions(self, tmp_path: Path) -> None:
+        body = BodyModel.default()
+        tall = body.rest_joints(np.array([2.0, 0, -1, 0, 0, 1], np.float32))
+        motion = steady_motion()
+        write_bvh(tmp_path / "clip.bvh", motion, tall)
+        again = read_bvh(tmp_path / "clip.bvh")
+        for k in range(len(motion)):
+            theirs = forward_kinematics(motion.rotvec[k], tall, motion.transl[k])[:, :3, 3]
+            ours = forward_kinematics(again.rotvec[k], body.rest_joints(), again.transl[k])[:, :3, 3]
+            for start, end in ((16, 18), (18, 20), (1, 4), (4, 7)):
+                a, b = theirs[end] - theirs[start], ours[end] - ours[start]
+                assert np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)) < 0.01
+
+    def test_amass_comes_back(self, tmp_path: Path) -> None:
+        motion = steady_motion(fps=60.0)
+        write_amass(tmp_path / "clip.npz", motion)
+        assert_same_motion(load_motion(tmp_path / "clip.npz"), motion)
+
+    def test_amass_has_what_others_read(self, tmp_path: Path) -> None:
+        motion = steady_motion()
+        write_amass(tmp_path / "clip.npz", motion)
+        with np.load(tmp_path / "clip.npz") as file:
+            assert float(file["mocap_frame_rate"]) == pytest.approx(30)
+            assert file["poses"].shape == (6, 165)
+            parts = ("root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand")
+            np.testing.assert_array_equal(np.concatenate([file[key] for key in parts], axis=1), file["poses"])
+            up = Rotation.from_rotvec(file["root_orient"][2]).apply([0, 1, 0])
+            wanted = Rotation.from_rotvec(motion.rotvec[2, 0]).apply([0, 1, 0])
+            np.testing.assert_allclose(up, wanted[[0, 2, 1]] * [1, -1, 1], atol=1e-6)  # z is up there
+
+    def test_lhm_folder_comes_back_with_its_gaps(self, tmp_path: Path) -> None:
+        motion = steady_motion(frames=4)
+        late = MotionSequence(motion.rotvec, motion.transl, motion.expression, 7 + np.array([0, 1, 5, 6]) / LHM_FPS, ())
+        write_lhm_folder(tmp_path / "clip", late)
+        assert (tmp_path / "clip" / "smplx_params" / "00006.json").is_file()
+        assert_same_motion(load_motion(tmp_path / "clip"), late)
+
+    def test_lhm_frames_have_every_key(self, tmp_path: Path) -> None:
+        write_lhm_folder(tmp_path / "clip", steady_motion(), image_size=(720, 1280))
+        frame = json.loads((tmp_path / "clip" / "smplx_params" / "00001.json").read_text())
+        assert set(frame) == set(lhm_frame()) | {"princpt", "img_size_wh"}
+        assert frame["focal"] == pytest.approx([1108.5125] * 2)
+        assert frame["princpt"] == [360, 640]
+        assert np.shape(frame["lhand_pose"]) == (15, 3)
+
+    def test_lhm_folder_refuses_what_does_not_fit(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidInputError, match=r"frame 1 is at .*resample"):
+            write_lhm_folder(tmp_path / "clip", steady_motion(fps=50.0))
+        write_lhm_folder(tmp_path / "clip", steady_motion())
+        with pytest.raises(InvalidInputError, match="holds frames already"):
+            write_lhm_folder(tmp_path / "clip", steady_motion())
+
+    def test_uneven_times_have_no_one_rate(self, tmp_path: Path) -> None:
+        motion = random_motion()
+        for write in (
+            lambda: write_amass(tmp_path / "clip.npz", motion),
+            lambda: write_bvh(tmp_path / "clip.bvh", motion, BodyModel.default().rest_joints()),
+        ):
+            with pytest.raises(InvalidInputError, match=r"s apart, .*resample first"):
+                write()
+        assert not list(tmp_path.iterdir())
+
+    def test_bad_bvh_names_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "clip.bvh"
+        path.write_bytes(b"\x00\xff garbage")
+        with pytest.raises(MotionFileError, match=r"clip\.bvh: BVH line 1: expected HIERARCHY"):
+            load_motion(path)
+
+    @pytest.mark.shared
+    @needs_shared
+    @pytest.mark.parametrize("name", ["amass_sample.npz", "seq_wave"])
+    def test_real_motion_survives_all_formats(self, tmp_path: Path, name: str) -> None:
+        motion = load_motion(SHARED / name)
+        write_bvh(tmp_path / "clip.bvh", motion, BodyModel.default().rest_joints())
+        assert_same_motion(load_motion(tmp_path / "clip.bvh"), motion)
+        write_amass(tmp_path / "clip.npz", motion)
+        assert_same_motion(load_motion(tmp_path / "clip.npz"), motion)
+        if name == "seq_wave":
+            write_lhm_folder(tmp_path / "clip", motion)
+            assert_same_motion(load_motion(tmp_path / "clip"), motion)

@@ -1,0 +1,77 @@
+"""The ``.npz`` container: read with every fault named, written whole or not at all."""
+
+import io
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+from numpy.lib.npyio import NpzFile
+
+from lhm_runtime.errors import InvalidInputError, MotionFileError, require_finite, require_shape
+
+_BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
+
+
+def open_archive(path: Path) -> NpzFile:
+    """Open an ``.npz``; nothing in it is unpickled.
+
+    Raises:
+        MotionFileError: it is none, or damaged.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except _BROKEN as error:
+        raise MotionFileError(f"{path} is not a motion .npz, or is cut short: {error}") from error
+    if not isinstance(archive, NpzFile):
+        raise MotionFileError(f"{path} is a single array (.npy), expected an .npz with named arrays")
+    return archive
+
+
+def take(path: Path, archive: NpzFile, key: str) -> np.ndarray:
+    """One array; MotionFileError when it is absent or cannot be read."""
+    if key not in archive:
+        raise MotionFileError(f"{path} lacks {key!r}; it holds {', '.join(archive.files)}")
+    try:
+        array: np.ndarray = archive[key]
+    except _BROKEN as error:
+        raise MotionFileError(f"{path}: {key!r} cannot be read: {error}") from error
+    return array
+
+
+def take_numbers(path: Path, archive: NpzFile, key: str, shape: tuple[int | None, ...]) -> Float64[np.ndarray, "..."]:
+    """One array of finite numbers of this shape (None: any length), else MotionFileError."""
+    array = take(path, archive, key)
+    if array.dtype.kind not in "fiu":
+        raise MotionFileError(f"{path}: {key!r} has dtype {array.dtype}, expected numbers")
+    try:
+        require_shape(key, array, shape)
+        require_finite(key, array)
+    except InvalidInputError as error:
+        raise MotionFileError(f"{path}: {error}") from error
+    return array.astype(np.float64)
+
+
+def write_archive(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as a compressed ``.npz``, whatever the suffix of ``path``."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_whole(path, content.getvalue())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``; an older file stays whole until the new one is."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
