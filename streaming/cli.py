@@ -30,6 +30,7 @@ from streaming.doctor import examine, works
 from streaming.film import Film, draw, plan_demo, plan_film, sample_frames
 from streaming.inspection import describe_avatar, describe_gaussians
 from streaming.picture_files import write_frames, write_sheet
+from streaming.track_command import track
 from streaming.video_file import write_video
 
 BUILTIN = "builtin"
@@ -113,7 +114,7 @@ def render(
         str,
         typer.Option(
             metavar="FILE|wave|turntable",
-            help="How it moves: 'wave', 'turntable' (the camera goes round), an AMASS .npz, a recording "
+            help="How it moves: 'wave', 'turntable' (the camera goes round), an AMASS .npz, a .bvh, a recording "
             ".npz, or a folder of LHM smplx_params.",
         ),
     ] = "turntable",
@@ -384,6 +385,7 @@ def _parse_colour(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
+app.command()(track)
 app.add_typer(bench, name="bench")
 
 

@@ -5,7 +5,6 @@ their x, as under weak perspective; a first fit of the canonical face tells how 
 after that perspective is undone. Done here rather than there because Holistic does not offer it.
 """
 
-import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from lhm_runtime.errors import BackendError
 from lhm_runtime.models import find_model
 
 FOV_Y_DEG = 63.0
 """Vertical field of view that MediaPipe assumes of every camera."""
 
 _CANONICAL_POINTS = 468  # the ten iris points beyond them are not part of the canonical face
+_SMALLEST_PX = 2.0
 _FLOATS_A_VERTEX = 5  # x y z u v
 
 
@@ -43,21 +42,17 @@ def canonical_face() -> CanonicalFace:
         metadata = bundle.read("geometry_pipeline_metadata_landmarks.binarypb")
     # GeometryPipelineMetadata { Mesh3d canonical_mesh = 1 { repeated float vertex_buffer = 3 };
     #                            repeated WeightedLandmarkRef procrustes_basis = 2 { uint32 id = 1; float weight = 2 } }
-    numbers: list[float] = []
-    basis: list[tuple[int, float]] = []
-    for field, content in _protobuf_fields(metadata):
-        if field == 1:
-            numbers = [float(value) for inner, value in _protobuf_fields(bytes(content)) if inner == 3]
-        elif field == 2:
-            ref = dict(_protobuf_fields(bytes(content)))
-            basis.append((int(ref[1]), float(ref[2])))
-    vertices = np.array(numbers).reshape(-1, _FLOATS_A_VERTEX)[:, :3]
-    indices = np.array([index for index, _ in basis])
-    return CanonicalFace(indices, vertices[indices], np.array([weight for _, weight in basis]))
+    mesh = next(content for field, content in _protobuf_fields(metadata) if field == 1)
+    numbers = [content for field, content in _protobuf_fields(mesh) if field == 3]
+    vertices = np.frombuffer(b"".join(numbers), "<f4").reshape(-1, _FLOATS_A_VERTEX)[:, :3].astype(np.float64)
+    refs = [dict(_protobuf_fields(content)) for field, content in _protobuf_fields(metadata) if field == 2]
+    indices = np.array([int.from_bytes(ref[1], "little") for ref in refs])
+    weights = np.frombuffer(b"".join(ref[2] for ref in refs), "<f4").astype(np.float64)
+    return CanonicalFace(indices, vertices[indices], weights)
 
 
-def fit_face(points: Float[np.ndarray, "478 3"], width: float, height: float) -> Float32[np.ndarray, "4 4"] | None:
-    """T_camera_face of the face whose image points these are; None where they are too flat or too scattered to tell.
+def fit_face(points: Float[np.ndarray, "478 3"], width: int, height: int) -> Float32[np.ndarray, "4 4"] | None:
+    """T_camera_face of the face whose image points these are; None where they are not finite or in one spot.
 
     Args:
         points: x and y in pixels, and z in the scale of x, smaller nearer to the camera, as MediaPipe gives them.
@@ -68,6 +63,8 @@ def fit_face(points: Float[np.ndarray, "478 3"], width: float, height: float) ->
         rigid transform from the canonical face to a camera with FOV_Y_DEG, in centimetres and MediaPipe's camera
         axes: x right, y up, z towards the camera (a face in front of it has z < 0).
     """
+    if not np.isfinite(points).all() or np.ptp(points[:, :2], axis=0).max() < _SMALLEST_PX:
+        return None
     face = canonical_face()
     pixel = 2 * np.tan(np.radians(FOV_Y_DEG) / 2) / height  # in the plane at distance 1
     seen = points[:_CANONICAL_POINTS].astype(np.float64) * pixel
@@ -76,9 +73,7 @@ def fit_face(points: Float[np.ndarray, "478 3"], width: float, height: float) ->
     seen[:, 2] -= seen[:, 2].mean()
     scale = _fit_similarity(face, seen[face.indices] * [1, 1, -1])[0]
     scale *= _fit_similarity(face, _unproject(seen, scale)[face.indices])[0]
-    fitted, R, t = _fit_similarity(face, _unproject(seen, scale)[face.indices])
-    if not (np.isfinite(t).all() and fitted > 0):
-        return None
+    _, R, t = _fit_similarity(face, _unproject(seen, scale)[face.indices])
     T_camera_face = np.eye(4, dtype=np.float32)
     T_camera_face[:3, :3], T_camera_face[:3, 3] = R, t
     return T_camera_face
@@ -104,8 +99,8 @@ def _fit_similarity(
     return scale, R, target_mean - scale * R @ source_mean
 
 
-def _protobuf_fields(message: bytes) -> Iterator[tuple[int, float | int | bytes]]:
-    """Number and content of each field of a protocol buffer message; the four wire types this file needs."""
+def _protobuf_fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each field of a protocol buffer message; integers as little-endian bytes."""
     at = 0
 
     def varint() -> int:
@@ -120,16 +115,10 @@ def _protobuf_fields(message: bytes) -> Iterator[tuple[int, float | int | bytes]
                 return value
 
     while at < len(message):
-        key = varint()
-        kind = key & 7
+        field, kind = divmod(varint(), 8)
         if kind == 0:
-            yield key >> 3, varint()
-        elif kind == 5:
-            yield key >> 3, struct.unpack_from("<f", message, at)[0]
-            at += 4
-        elif kind == 2:
-            size = varint()
-            yield key >> 3, message[at : at + size]
-            at += size
-        else:
-            raise BackendError(f"the canonical face in face_landmarker.task has an unknown wire type {kind}")
+            yield field, varint().to_bytes(8, "little")
+            continue
+        size = varint() if kind == 2 else 4  # bytes or a message; a float: no other kind is in that file
+        yield field, message[at : at + size]
+        at += size

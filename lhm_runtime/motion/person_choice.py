@@ -49,8 +49,8 @@ class Body:
     def pixels_per_metre(self) -> float:
         """Size of the person in the picture; that of head and shoulders, so that it holds for every view."""
         world, image = self.world[_UPPER, :2].astype(np.float64), self.image[_UPPER].astype(np.float64)
-        spread = np.linalg.norm(world - world.mean(0))
-        return float(np.linalg.norm(image - image.mean(0)) / max(spread, 1e-6))
+        spread = float(np.linalg.norm(world - world.mean(0)))
+        return float(np.linalg.norm(image - image.mean(0))) / max(spread, 1e-6)
 
 
 def choose_person(people: Sequence[Body], last: Body | None) -> Body | None:

@@ -1,22 +1,33 @@
-"""A video frame becomes Landmarks of one person, by MediaPipe's models (Apache-2.0, bundled).
+"""A video frame becomes Landmarks of one person.
 
-Two sets of models see the same things at different costs and sizes. Holistic crops face and hands out of the picture
-where the body's pose says they are: for bodies from afar. Pose, face and hand landmarker look at the whole picture:
-for heads and shoulders close to the camera, where they find more profiles and skip the hands that are not shown.
+Two sets of models see the same points at different costs. Holistic cuts face and hands out of the picture where the
+body's pose says they are: for bodies from afar. Pose, face and hand landmarker look at the whole picture: for heads
+and shoulders close to the camera, where they find more profiles and leave out the hands that are not shown.
 """
 
-from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
-from lhm_runtime.errors import BackendError, InvalidInputError
+from lhm_runtime.errors import BackendError, InvalidInputError, LhmLiveError
+from lhm_runtime.motion.face_geometry import fit_face
+from lhm_runtime.motion.mediapipe_models import MediapipeModels, Sight
 from lhm_runtime.motion.person_choice import (
     Body,
     View,
+    choose_person,
+    hide_others,
+    is_same_person,
+    owns_face,
+    shows_wrists,
+    sort_hands,
+    view_of,
 )
-from lhm_runtime.types import Landmarks
+from lhm_runtime.types import MAX_IMAGE_SIDE, Landmarks
 
 Mode = Literal["auto", "body", "webcam"]
 """``auto`` goes by what is in view; the others are for callers who know."""
@@ -24,18 +35,12 @@ Mode = Literal["auto", "body", "webcam"]
 MIN_FRAME_SIDE = 16
 """Smallest width or height of a frame, pixels."""
 LONG_SIDE = 1280
-"""Larger frames are shrunk to this: the models look at crops of 192 to 256 pixels, a face of a full body at less."""
+"""Larger frames are shrunk to this; the models look at crops of 192 to 256 pixels anyway."""
 
-_MOST_PEOPLE = 4
 _FORGET_AFTER_S = 2.0  # then the largest person is taken, no longer the nearest to the one who was lost
-_VIEW_AFTER_MS = 500  # how long a view must last before the models change
-_MAX_STEP_MS = 1000
-_AXES = np.array([1, -1, -1], np.float32)  # MediaPipe's world points have y down, z away from the camera
-_HOLISTIC_PARTS = {
-    "pose_landmarker_full.task": ("pose_detector", "pose_landmarks_detector"),
-    "face_landmarker.task": ("face_detector", "face_landmarks_detector", "face_blendshapes"),
-    "hand_landmarker.task": ("hand_landmarks_detector",),
-}
+_SETTLE_AFTER_S = 0.5  # how long a view must last before the models change
+_LONGEST_STEP_S = 1.0  # what a gap counts for: clocks may jump, and MediaPipe's are finite
+_LOOKS = 2  # a model that has lost its person finds them again at the second look
 
 
 class Tracker:
@@ -45,45 +50,44 @@ class Tracker:
     """
 
     def __init__(self, mode: Mode = "auto", *, mirror: bool = False) -> None:
-        """Load the models (about a second), so that the first frame takes little longer than others.
+        """Load the models (about a second), so that the first frame takes little longer than the others.
 
         Args:
             mode: which models to use.
-            mirror: frames come from a mirrored camera, as of a self-view: flip them first. All points are then those
-                of the flipped picture. Frames must not be mirrored otherwise, or left and right are exchanged.
+            mirror: frames come from a mirrored camera, as of a self-view: flip them first. Without it frames must
+                show people as others see them, or left and right are exchanged.
 
         Raises:
+            InvalidInputError: an unknown mode.
             BackendError: MediaPipe or a model file is missing or does not load.
         """
         if mode not in {"auto", "body", "webcam"}:
             raise InvalidInputError(f"mode is {mode!r}, expected auto, body or webcam")
         self._mode = mode
         self._mirror = mirror
-        self._mediapipe = _import_mediapipe()
-        self._stack = ExitStack()
+        self._models = MediapipeModels(body=mode != "webcam", webcam=mode != "body")
         self._shape: tuple[int, ...] | None = None
         self._person: Body | None = None
-        self._person_at_ms = 0
         self._view: View | None = None if mode == "auto" else mode
-        self._view_at_ms = 0
-        self._clock_ms = 0
         self._last_s: float | None = None
-        self._open()
+        self._now_s = 0.0  # sum of the steps: never runs backwards
+        self._person_s = 0.0
+        self._view_s = 0.0
 
     def track(self, frame: UInt8[np.ndarray, "h w 3"], timestamp_s: float) -> Landmarks:
         """See one frame.
 
         Args:
-            frame: RGB, each side from MIN_FRAME_SIDE to types.MAX_IMAGE_SIDE; kept as it is.
-            timestamp_s: capture time; any finite number. Times that repeat or run backwards count as 1 ms later.
+            frame: RGB, each side from MIN_FRAME_SIDE to types.MAX_IMAGE_SIDE; it is not changed.
+            timestamp_s: capture time, which the result carries; those that repeat or run backwards count as 1 ms more.
 
         Returns:
-            what was seen, all None when nobody was. Image points are in the pixels of ``frame`` at its full size,
-            flipped where ``mirror`` was asked for. T_camera_face is fitted to the face points in either view.
+            what was seen, all None when nobody was. Image points are pixels of ``frame`` at its full size, flipped
+            where ``mirror`` was asked for. T_camera_face is fitted to the face points, whichever models found them.
 
         Raises:
             InvalidInputError: another shape, dtype or size, or a time that is not finite.
-            BackendError: MediaPipe failed on this frame, or the tracker is closed; later frames may work.
+            BackendError: MediaPipe failed on this frame (later ones may work), or the tracker is closed.
         """
         check_frame(frame, timestamp_s)
         picture = shrink(frame)
@@ -92,17 +96,152 @@ class Tracker:
         self._advance(timestamp_s)
         try:
             if self._shape not in {None, picture.shape}:
-                self._reopen()
+                self._models.reopen()  # Holistic fails when the size changes
             self._shape = picture.shape
             landmarks = self._follow(picture, timestamp_s)
         except (RuntimeError, ValueError) as error:
-            if isinstance(error, BackendError):
+            if isinstance(error, LhmLiveError):
                 raise
-            self._reopen()
+            self._models.reopen()  # a graph that has failed once fails for ever
             raise BackendError(f"MediaPipe failed on a frame of {frame.shape[1]}x{frame.shape[0]}: {error}") from error
         return resize_landmarks(landmarks, (frame.shape[1], frame.shape[0]))
 
     def close(self) -> None:
         """Free the models; safe to call again."""
-        self._stack.close()
-        self._shape = None
+        self._models.close()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _advance(self, timestamp_s: float) -> None:
+        step_s = 0.0 if self._last_s is None else min(max(timestamp_s - self._last_s, 0.0), _LONGEST_STEP_S)
+        self._last_s = timestamp_s
+        self._now_s += step_s
+        self._models.advance(round(1000 * step_s))
+
+    def _follow(self, picture: np.ndarray, timestamp_s: float) -> Landmarks:
+        sight = self._look(picture) if self._person is not None else Sight()
+        if sight.body is None or (self._person is not None and not is_same_person(sight.body, self._person)):
+            sight = self._find(picture, sight)
+        if sight.body is not None:
+            self._person, self._person_s = sight.body, self._now_s
+            self._settle_view(sight.body, picture)
+        elif self._now_s - self._person_s > _FORGET_AFTER_S:
+            self._person = None
+        return _landmarks(sight, picture, timestamp_s)
+
+    def _find(self, picture: np.ndarray, sight: Sight) -> Sight:
+        """Look for the person after they, or the models, have moved away from where they were."""
+        people = self._models.find_people(picture)
+        chosen = choose_person(people, self._person)
+        if chosen is None:
+            if sight.body is not None or self._mode == "body":
+                return sight
+            return Sight(face=self._models.follow_face(picture))  # may fill the picture
+        if sight.body is not None and is_same_person(sight.body, chosen):
+            return sight
+        if self._mode == "auto" and self._person is None:
+            self._view = view_of(chosen, _size(picture), self._view)
+        attention = picture if len(people) == 1 else hide_others(picture, chosen)
+        for _ in range(_LOOKS):
+            sight = self._look(attention)
+            if sight.body is not None and is_same_person(sight.body, chosen):
+                return sight
+        return Sight(body=chosen)
+
+    def _look(self, picture: np.ndarray) -> Sight:
+        if self._view == "body":
+            return self._models.follow_all(picture)
+        body = self._models.follow_body(picture)
+        if body is None:
+            return Sight()
+        face = self._models.follow_face(picture)
+        if face is not None and not owns_face(body, face.points[:, :2]):
+            face = self._models.follow_face(hide_others(picture, body))
+            if face is not None and not owns_face(body, face.points[:, :2]):
+                face = None
+        hands = self._models.follow_hands(picture) if shows_wrists(body) else []
+        left, right = sort_hands(body, [hand.image for hand in hands])
+        return Sight(
+            body=body,
+            face=face,
+            left_hand=None if left is None else hands[left],
+            right_hand=None if right is None else hands[right],
+        )
+
+    def _settle_view(self, body: Body, picture: np.ndarray) -> None:
+        """Change the models once another view has lasted for a while."""
+        if self._mode != "auto" or view_of(body, _size(picture), self._view) == self._view:
+            self._view_s = self._now_s
+        elif self._now_s - self._view_s > _SETTLE_AFTER_S:
+            self._view, self._view_s = view_of(body, _size(picture), self._view), self._now_s
+
+
+def check_frame(frame: np.ndarray, timestamp_s: float) -> None:
+    """Raise InvalidInputError unless a Tracker takes this frame and time."""
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise InvalidInputError(f"frame is {found}, expected an RGB picture: uint8 (height, width, 3)")
+    if not MIN_FRAME_SIDE <= min(frame.shape[:2]) <= max(frame.shape[:2]) <= MAX_IMAGE_SIDE:
+        raise InvalidInputError(
+            f"frame is {frame.shape[1]}x{frame.shape[0]}, expected sides of {MIN_FRAME_SIDE} to {MAX_IMAGE_SIDE} pixels"
+        )
+    if not np.isfinite(timestamp_s):
+        raise InvalidInputError(f"timestamp_s is {timestamp_s}, expected a finite number of seconds")
+
+
+def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The frame, C-contiguous, with a long side of at most LONG_SIDE."""
+    height, width = frame.shape[:2]
+    if max(height, width) <= LONG_SIDE:
+        return np.ascontiguousarray(frame)
+    scale = LONG_SIDE / max(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def resize_landmarks(landmarks: Landmarks, size: tuple[int, int]) -> Landmarks:
+    """The same landmarks on the same picture at another size (width, height)."""
+    if landmarks.image_size == size:
+        return landmarks
+    scale = np.array([size[0] / landmarks.image_size[0], size[1] / landmarks.image_size[1]], np.float32)
+
+    def scaled(points: np.ndarray | None) -> np.ndarray | None:
+        return None if points is None else points * scale
+
+    return replace(
+        landmarks,
+        image_size=size,
+        body_image=scaled(landmarks.body_image),
+        left_hand_image=scaled(landmarks.left_hand_image),
+        right_hand_image=scaled(landmarks.right_hand_image),
+        face_image=scaled(landmarks.face_image),
+    )
+
+
+def _landmarks(sight: Sight, picture: np.ndarray, timestamp_s: float) -> Landmarks:
+    body, face, left, right = sight.body, sight.face, sight.left_hand, sight.right_hand
+    size = _size(picture)
+    return Landmarks(
+        timestamp_s=timestamp_s,
+        image_size=size,
+        body_world=body.world if body else None,
+        body_image=body.image if body else None,
+        body_visibility=body.visibility if body else None,
+        left_hand_world=left.world if left else None,
+        left_hand_image=left.image if left else None,
+        right_hand_world=right.world if right else None,
+        right_hand_image=right.image if right else None,
+        face_image=np.ascontiguousarray(face.points[:, :2]) if face else None,
+        face_blendshapes=face.blendshapes if face else None,
+        T_camera_face=fit_face(face.points, *size) if face else None,
+    )
+
+
+def _size(picture: np.ndarray) -> tuple[int, int]:
+    return picture.shape[1], picture.shape[0]

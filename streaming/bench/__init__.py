@@ -2,10 +2,12 @@
 
 import typer
 
+from streaming.bench.motion import motion
 from streaming.bench.rasterizer import rasterizer
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(rasterizer)
+app.command()(motion)
 
 
 @app.callback()
