@@ -5,7 +5,8 @@ LhmLiveError
 ├── FileFormatError        a file that cannot be used as what it claims to be (also a ValueError)
 │   ├── AvatarFileError    .avatar and .ply
 │   ├── BodyModelError     SMPL-X layout .npz
-│   └── MotionFileError    recordings
+│   ├── MotionFileError    recordings
+│   └── PhotoError         pictures a person is reconstructed from
 └── BackendError           a kernel, library or device that is missing or fails, and how to get it
 
 Each message says what was wrong, with which value, and what to do about it.
@@ -36,6 +37,10 @@ class BodyModelError(FileFormatError):
 
 class MotionFileError(FileFormatError):
     """A motion recording cannot be read."""
+
+
+class PhotoError(FileFormatError):
+    """A picture cannot be read, or shows nobody an avatar can be made of."""
 
 
 class BackendError(LhmLiveError, RuntimeError):
