@@ -190,7 +190,8 @@ def _speed(clip: Sequence[SmplxPose], rest_joints: np.ndarray) -> dict[str, floa
 def _video(path: Path, rest_joints: np.ndarray) -> dict[str, Any]:
     """Track, solve and smooth a video, and project the skeleton onto the points that were detected."""
     solver, smoother = Solver(rest_joints), Smoother()
-    shares, seen, solve_s, track_s, frames = [], 0, [], [], 0
+    shares: dict[str, list[float]] = {"solved": [], "smoothed": []}
+    seen, solve_s, track_s, frames = 0, [], [], 0
     with VideoInput(str(path)) as video, Tracker() as tracker:
         for frame in video:
             frames += 1
@@ -203,15 +204,16 @@ def _video(path: Path, rest_joints: np.ndarray) -> dict[str, Any]:
             solve_s.append(time.thread_time() - start)
             seen += landmarks.body_world is not None
             if landmarks.body_image is not None:
-                shares.append(_reprojection(solver, pose, landmarks, rest_joints))
-    compared = np.array([share for share in shares if np.isfinite(share)])
+                shares["solved"].append(_reprojection(solver, solved.pose, landmarks, rest_joints))
+                shares["smoothed"].append(_reprojection(solver, pose, landmarks, rest_joints))
+    compared = {name: np.array(row)[np.isfinite(row)] for name, row in shares.items()}
     return {
         "frames": frames,
         "body_found": round(seen / frames, 3),
-        "frames_compared": len(compared),
+        "frames_compared": len(compared["solved"]),
         "reprojection_share_of_height": {
-            "mean": round(float(compared.mean()), 4),
-            "p95": round(float(np.quantile(compared, 0.95)), 4),
+            name: {"mean": round(float(row.mean()), 4), "p95": round(float(np.quantile(row, 0.95)), 4)}
+            for name, row in compared.items()
         },
         "tracker_ms": round(1e3 * float(np.median(track_s)), 1),
         "solver_and_smoother_cpu_ms": round(1e3 * float(np.median(solve_s)), 3),
