@@ -1,0 +1,60 @@
+import asyncio
+from pathlib import Path
+
+import av
+import pytest
+from peers import moving_picture, no_tasks_left, psnr
+
+from lhm_runtime.errors import BackendError
+from streaming.encoder import Codec, EncoderThread
+from streaming.hub import PacketHub
+from streaming.recording import SUFFIXES, record
+
+
+async def record_some(path: Path, codec: Codec, count: int) -> None:
+    hub = PacketHub(EncoderThread(128, 128, 30.0, codec=codec))
+    running = asyncio.create_task(hub.run())
+    recording = asyncio.create_task(record(hub, path))
+    await asyncio.sleep(0.05)
+    for index in range(count):
+        hub.submit(moving_picture(index, 128, 128), 50_000 + index * 3000, stamp=0.0)
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+    for task in (recording, running):
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert not hub.wanted
+    await no_tasks_left()
+
+
+@pytest.mark.parametrize("codec", ["h264", "vp8"])
+def test_a_recording_plays_and_shows_what_was_sent(codec: Codec, tmp_path: Path) -> None:
+    path = tmp_path / f"me{SUFFIXES[codec]}"
+    asyncio.run(record_some(path, codec, 20))
+    with av.open(path) as container:
+        frames = list(container.decode(video=0))
+    assert 15 <= len(frames) <= 20  # pictures that came too quickly for the encoder are not in it
+    assert frames[0].time == pytest.approx(0, abs=0.04)
+    assert frames[-1].time == pytest.approx(19 / 30, abs=0.01)
+    assert psnr(frames[-1], moving_picture(19, 128, 128)) > 30
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_nothing_recorded_leaves_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "me.mp4"
+    path.write_bytes(b"older")
+    asyncio.run(record_some(path, "h264", 0))
+    assert path.read_bytes() == b"older"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        hub = PacketHub(EncoderThread(128, 128, 30.0))
+        with pytest.raises(BackendError, match="cannot be written"):
+            await asyncio.wait_for(record(hub, tmp_path / "absent" / "me.mp4"), 5)
+        assert not hub.wanted
+        with pytest.raises(BackendError, match="cannot hold h264"):
+            await record(hub, tmp_path / "me.webm")
+
+    asyncio.run(main())
