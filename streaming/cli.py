@@ -30,6 +30,7 @@ from streaming.doctor import examine, works
 from streaming.film import Film, draw, plan_demo, plan_film, sample_frames
 from streaming.inspection import describe_avatar, describe_gaussians
 from streaming.picture_files import write_frames, write_sheet
+from streaming.reconstruct_command import reconstruct_command
 from streaming.track_command import track
 from streaming.video_file import write_video
 
@@ -385,6 +386,7 @@ def _parse_colour(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
+app.command("reconstruct")(reconstruct_command)
 app.command()(track)
 app.add_typer(bench, name="bench")
 

@@ -67,7 +67,7 @@ class MediapipeModels:
     """
 
     def __init__(self, *, body: bool, webcam: bool) -> None:
-        self._tasks = _import_mediapipe()
+        self._tasks = import_mediapipe()
         self._wants_body = body
         self._wants_webcam = webcam
         self._stack = ExitStack()
@@ -99,7 +99,7 @@ class MediapipeModels:
         """Everyone in a picture, without regard to what was seen before."""
         found = self._landmarker("people").detect(self._image(picture))
         return [
-            _body(image, world, picture)
+            to_body(image, world, picture)
             for image, world in zip(found.pose_landmarks, found.pose_world_landmarks, strict=True)
         ]
 
@@ -107,29 +107,31 @@ class MediapipeModels:
         """Body, face and hands of one person by Holistic."""
         found = self._run("holistic", picture)
         return Sight(
-            body=_body(found.pose_landmarks, found.pose_world_landmarks, picture) if found.pose_landmarks else None,
-            face=_face(found.face_landmarks, found.face_blendshapes, picture) if found.face_landmarks else None,
-            left_hand=_hand(found.left_hand_landmarks, found.left_hand_world_landmarks, picture),
-            right_hand=_hand(found.right_hand_landmarks, found.right_hand_world_landmarks, picture),
+            body=to_body(found.pose_landmarks, found.pose_world_landmarks, picture) if found.pose_landmarks else None,
+            face=to_face(found.face_landmarks, found.face_blendshapes, picture) if found.face_landmarks else None,
+            left_hand=to_hand(found.left_hand_landmarks, found.left_hand_world_landmarks, picture),
+            right_hand=to_hand(found.right_hand_landmarks, found.right_hand_world_landmarks, picture),
         )
 
     def follow_body(self, picture: UInt8[np.ndarray, "h w 3"]) -> Body | None:
         """The body of one person."""
         found = self._run("pose", picture)
-        return _body(found.pose_landmarks[0], found.pose_world_landmarks[0], picture) if found.pose_landmarks else None
+        if not found.pose_landmarks:
+            return None
+        return to_body(found.pose_landmarks[0], found.pose_world_landmarks[0], picture)
 
     def follow_face(self, picture: UInt8[np.ndarray, "h w 3"]) -> Face | None:
         """One face that is not small."""
         found = self._run("face", picture)
         if not found.face_landmarks:
             return None
-        return _face(found.face_landmarks[0], found.face_blendshapes[0] if found.face_blendshapes else None, picture)
+        return to_face(found.face_landmarks[0], found.face_blendshapes[0] if found.face_blendshapes else None, picture)
 
     def follow_hands(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Hand]:
         """Up to two hands, whosoever they are."""
         found = self._run("hands", picture)
         hands = (
-            _hand(image, world, picture)
+            to_hand(image, world, picture)
             for image, world in zip(found.hand_landmarks, found.hand_world_landmarks, strict=True)
         )
         return [hand for hand in hands if hand is not None]
@@ -198,7 +200,8 @@ class _Tasks:
     base_options: Any
 
 
-def _import_mediapipe() -> _Tasks:
+def import_mediapipe() -> _Tasks:
+    """The parts of MediaPipe that are used; raises BackendError saying what to install where it cannot be loaded."""
     try:
         import mediapipe as mp  # noqa: PLC0415 - a second or two, and not everyone's need
         from mediapipe.tasks.python import BaseOptions, vision  # noqa: PLC0415
@@ -226,18 +229,21 @@ def _holistic_bundle() -> bytes:
     return bundle.getvalue()
 
 
-def _body(image: Sequence[Any], world: Sequence[Any], picture: np.ndarray) -> Body:
+def to_body(image: Sequence[Any], world: Sequence[Any], picture: np.ndarray) -> Body:
+    """One person's pose landmarks as MediaPipe gives them, in our axes and pixels of ``picture``."""
     points = _image_points(image, picture)[:, :2]
     sure = np.array([min(point.visibility or 0.0, point.presence or 0.0) for point in image], np.float32)
     inside = ((points >= 0) & (points <= [picture.shape[1], picture.shape[0]])).all(1)
     return Body(_world_points(world), points, np.where(inside, sure, 0).astype(np.float32))
 
 
-def _hand(image: Sequence[Any], world: Sequence[Any], picture: np.ndarray) -> Hand | None:
+def to_hand(image: Sequence[Any], world: Sequence[Any], picture: np.ndarray) -> Hand | None:
+    """One hand's landmarks as MediaPipe gives them; None for an empty list."""
     return Hand(_world_points(world), _image_points(image, picture)[:, :2]) if image else None
 
 
-def _face(points: Sequence[Any], blendshapes: Sequence[Any] | None, picture: np.ndarray) -> Face:
+def to_face(points: Sequence[Any], blendshapes: Sequence[Any] | None, picture: np.ndarray) -> Face:
+    """One face's landmarks and scores as MediaPipe gives them."""
     scores = np.array([category.score for category in blendshapes], np.float32) if blendshapes else None
     return Face(_image_points(points, picture), scores)
 

@@ -2,12 +2,16 @@
 
 import typer
 
+from streaming.bench.avatar import avatar
+from streaming.bench.fanout import fanout
 from streaming.bench.motion import motion
 from streaming.bench.rasterizer import rasterizer
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(rasterizer)
+app.command()(avatar)
 app.command()(motion)
+app.command()(fanout)
 
 
 @app.callback()

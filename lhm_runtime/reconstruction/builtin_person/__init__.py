@@ -19,6 +19,7 @@ from lhm_runtime.reconstruction.builtin_person.features import (
 )
 from lhm_runtime.reconstruction.builtin_person.figure import Figure, build_figure
 from lhm_runtime.reconstruction.builtin_person.hair import make_hair
+from lhm_runtime.reconstruction.builtin_person.look import Look
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch, concatenate
 from lhm_runtime.reconstruction.builtin_person.shoes import make_shoes
 from lhm_runtime.reconstruction.builtin_person.skin import make_skin
@@ -44,19 +45,20 @@ _SHARES = {
 """Of all Gaussians; the skin takes the rest."""
 
 
-def build_person(count: int = 40_000, body: BodyModel | None = None) -> Avatar:
+def build_person(count: int = 40_000, body: BodyModel | None = None, look: Look | None = None) -> Avatar:
     """Build the built-in person with exactly ``count`` Gaussians; equal arguments give equal arrays.
 
     Args:
         count: 2,000 to 200,000; made for 10,000 to 160,000.
         body: the free body that ships with the package where None, or another with MediaPipe face landmarks.
+        look: shape, colours and cuts; the built-in person's own where None.
 
     Raises:
         InvalidInputError: a count out of range, or a body without face landmarks.
     """
     if not MIN_COUNT <= count <= MAX_COUNT:
         raise InvalidInputError(f"count is {count}, the built-in person takes {MIN_COUNT} to {MAX_COUNT} Gaussians")
-    figure = build_figure(BodyModel.default() if body is None else body)
+    figure = build_figure(BodyModel.default() if body is None else body, Look() if look is None else look)
     n = {part: round(share * count) for part, share in _SHARES.items()}
     nails = make_nails(figure)
     skin = count - sum(n.values()) - len(nails.means)

@@ -6,13 +6,11 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.reconstruction.builtin_person.figure import Figure
-from lhm_runtime.reconstruction.builtin_person.hair import HAIR
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch, Samples, cover, strokes
 from lhm_runtime.reconstruction.builtin_person.shading import Rgb, bump, mix, noise, resample, smoothstep
 from lhm_runtime.reconstruction.builtin_person.skin import BROW_LOWER, BROW_UPPER, EYE_LOWER, EYE_UPPER
 
 _SCLERA: Rgb = (0.93, 0.915, 0.90)
-_IRIS: Rgb = (0.34, 0.47, 0.44)
 _IRIS_CORE: Rgb = (0.55, 0.44, 0.26)
 _LIMBUS: Rgb = (0.13, 0.17, 0.18)
 _PUPIL: Rgb = (0.03, 0.03, 0.035)
@@ -56,10 +54,10 @@ def _eye(figure: Figure, side: str, count: int) -> Patch:
         barycentric=np.full((count, 3), 1 / 3),
         spacing=np.sqrt(area),
     )
-    return cover(samples, normals, _iris_and_sclera(normals, radius), thickness=0.0005)
+    return cover(samples, normals, _iris_and_sclera(figure.look.iris, normals, radius), thickness=0.0005)
 
 
-def _iris_and_sclera(normals: Float[np.ndarray, "n 3"], radius: float) -> Float64[np.ndarray, "n 3"]:
+def _iris_and_sclera(iris_colour: Rgb, normals: Float[np.ndarray, "n 3"], radius: float) -> Float64[np.ndarray, "n 3"]:
     """Colour of an eye that looks along +z, with the lid's shadow and a catch light baked in."""
     off_axis = radius * np.hypot(normals[:, 0], normals[:, 1])
     angle = np.arctan2(normals[:, 1], normals[:, 0])
@@ -67,7 +65,7 @@ def _iris_and_sclera(normals: Float[np.ndarray, "n 3"], radius: float) -> Float6
     rgb = mix(rgb, (0.80, 0.62, 0.58), 0.5 * smoothstep(0.008, 0.0135, off_axis))
     fibres = noise(np.stack([np.cos(angle) * 9, np.sin(angle) * 9, off_axis * 300], axis=1), 41)
     iris = mix(
-        np.tile(_IRIS, (len(normals), 1)) * (1 + 0.16 * fibres)[:, None],
+        np.tile(iris_colour, (len(normals), 1)) * (1 + 0.16 * fibres)[:, None],
         _IRIS_CORE,
         bump(off_axis - 0.0031, 0.0009) * 0.7,
     )
@@ -108,7 +106,7 @@ def _brow(figure: Figure, k: int, count: int) -> Patch:
     lean = (0.95 * smoothstep(0.45, 0.0, t) + 0.25 - 0.75 * across * smoothstep(0.1, 0.5, t))[:, None]
     along = outward + lean * np.array([0, 1.0, 0])
     triangles, points, normals = _on_face(figure, points, 0.0008)
-    rgb = np.tile(HAIR, (count, 1)) * (1.25 + 0.25 * noise(points * 900, 42))[:, None]
+    rgb = np.tile(figure.look.hair, (count, 1)) * (1.25 + 0.25 * noise(points * 900, 42))[:, None]
     scales = (
         np.tile([0.0021, 0.00055, 0.0003], (count, 1)) * np.where(t > 0.85, 0.8, 1.0)[:, None] * np.sqrt(157 / count)
     )

@@ -9,8 +9,8 @@ from jaxtyping import Float, Float64, Int64
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.errors import InvalidInputError
+from lhm_runtime.reconstruction.builtin_person.look import Look
 
-_SHAPE = {"height": -0.75, "weight": -0.95, "gender": 0.9, "muscle": -0.1, "age": -0.8, "proportions": 0.9}
 _REST_FACE = {
     "mouthSmileLeft": 0.38,
     "mouthSmileRight": 0.38,
@@ -29,6 +29,8 @@ class Figure:
 
     body: BodyModel
     """The model whose weights and expressions everything is bound to."""
+    look: Look
+    """Colours and cuts."""
     vertices: Float64[np.ndarray, "v 3"]
     """Metres, with the rest face on."""
     normals: Float64[np.ndarray, "v 3"]
@@ -57,8 +59,8 @@ class Figure:
         return share
 
 
-def build_figure(body: BodyModel) -> Figure:
-    """Shape the body into the built-in person.
+def build_figure(body: BodyModel, look: Look) -> Figure:
+    """Shape the body into the person of that look.
 
     Raises:
         InvalidInputError: the body has no MediaPipe landmarks to place a face by, or cannot blink.
@@ -74,7 +76,7 @@ def build_figure(body: BodyModel) -> Figure:
                 f"body model {body.name!r} has no expression {name}, which the built-in person's lashes follow; "
                 "pass the bundled body (BodyModel.default())"
             )
-    betas = np.array([_SHAPE.get(name, 0.0) for name in body.beta_names])
+    betas = np.array([look.shape.get(name, 0.0) for name in body.beta_names])
     vertices = body.rest_vertices(betas, np.array([_REST_FACE.get(name, 0.0) for name in body.expression_names]))
     vertices = _refine_face(vertices.astype(np.float64), body)
     faces = body.faces.astype(np.int64)
@@ -83,6 +85,7 @@ def build_figure(body: BodyModel) -> Figure:
     corners = vertices[faces[body.mediapipe_faces_idx]]
     return Figure(
         body=body,
+        look=look,
         vertices=vertices,
         normals=normals,
         faces=faces,

@@ -6,11 +6,10 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.reconstruction.builtin_person.figure import Figure
+from lhm_runtime.reconstruction.builtin_person.look import Look
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch, strokes
-from lhm_runtime.reconstruction.builtin_person.shading import Rgb, mix, noise, smoothstep
+from lhm_runtime.reconstruction.builtin_person.shading import mix, noise, smoothstep
 
-HAIR: Rgb = (0.29, 0.185, 0.13)
-_SHEEN: Rgb = (0.66, 0.47, 0.33)
 _PARTING = 0.20
 """Azimuth of the parting from straight ahead, radians, towards the person's left."""
 
@@ -67,7 +66,7 @@ def make_hair(figure: Figure, count: int) -> Patch:
     means = path[:, index].reshape(-1, 3)[:count]
     tangents = (path[:, index + 2] - path[:, index - 2]).reshape(-1, 3)[:count]
     normals = direction[:, index].reshape(-1, 3)[:count]
-    rgb = _colour(along_strand(layer), along_strand(np.arange(strands)), means, tangents, normals)
+    rgb = _colour(figure.look, along_strand(layer), along_strand(np.arange(strands)), means, tangents, normals)
     width = 0.0034 * np.sqrt(343 / strands)
     tip = np.tile(at, strands)[:count]
     scales = np.stack(
@@ -109,7 +108,15 @@ def _grow(
     fall = np.stack([np.sin(azimuth), np.full(strands, -0.02), np.cos(azimuth)], axis=1)
     fall /= np.linalg.norm(fall, axis=1, keepdims=True)
 
-    drop = centre[1] - marks[152, 1] - 0.024 + 0.02 * layer + 0.012 * np.cos(azimuth) + 0.006 * jitter[:, 2]
+    drop = (
+        centre[1]
+        - marks[152, 1]
+        - 0.024
+        + figure.look.hair_growth_m
+        + 0.02 * layer
+        + 0.012 * np.cos(azimuth)
+        + 0.006 * jitter[:, 2]
+    )
     turn = np.arccos((root * fall).sum(axis=1))[:, None]
     arc = turn * radii.mean()
     length = arc[:, 0] + drop
@@ -144,6 +151,7 @@ def _push_out(
 
 
 def _colour(
+    look: Look,
     layer: Float[np.ndarray, " n"],
     strand: np.ndarray,
     means: Float[np.ndarray, "n 3"],
@@ -153,9 +161,9 @@ def _colour(
     """Brown, lighter outside than between, with the soft band of light that smooth hair has (Kajiya and Kay 1989)."""
     tone = 0.70 + 0.36 * layer + 0.28 * noise(strand[:, None] * np.array([0.37, 0.11, 0.23]), 52)
     tone += 0.10 * noise(means * 25, 53)
-    rgb = np.array(HAIR) * tone[:, None] * (0.88 + 0.16 * normals[:, 1:2])
+    rgb = np.array(look.hair) * tone[:, None] * (0.88 + 0.16 * normals[:, 1:2])
     unit = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
     light = np.array([0.1, 0.92, 0.38])
     aligned = unit @ (light / np.linalg.norm(light))
     band = np.sqrt(np.maximum(1 - aligned**2, 0)) ** 14 * smoothstep(-0.1, 0.5, normals[:, 1]) * (0.4 + 0.6 * layer)
-    return mix(rgb, _SHEEN, 0.62 * band)
+    return mix(rgb, look.hair_sheen, 0.62 * band)

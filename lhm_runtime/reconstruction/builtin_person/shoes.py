@@ -11,8 +11,6 @@ from lhm_runtime.reconstruction.builtin_person.figure import Figure, ambient, ri
 from lhm_runtime.reconstruction.builtin_person.sampling import OVERSAMPLING, Patch, cover, lay_along, scatter, thin
 from lhm_runtime.reconstruction.builtin_person.shading import Rgb, bump, mix, noise, smoothstep
 
-_SUEDE: Rgb = (0.62, 0.42, 0.29)
-_SUEDE_SEAM: Rgb = (0.45, 0.29, 0.20)
 _WELT: Rgb = (0.42, 0.36, 0.30)
 _SOLE: Rgb = (0.93, 0.92, 0.89)
 _LACE: Rgb = (0.95, 0.93, 0.88)
@@ -65,12 +63,12 @@ def _shoe(figure: Figure, side: str, count: int) -> Patch:
         return samples.interpolate(last.faces, values)
 
     u, height = at(last.u), at(last.height)
-    rgb = np.tile(_SUEDE, (count, 1)) * (1 + 0.05 * noise(samples.points * 70, 9))[:, None]
+    rgb = np.tile(figure.look.shoes, (count, 1)) * (1 + 0.05 * noise(samples.points * 70, 9))[:, None]
     tongue = smoothstep(0.018, 0.014, np.abs(at(last.across)))
     tongue *= smoothstep(0.40, 0.43, u) * smoothstep(0.66, 0.63, u)
-    rgb = mix(rgb, _SUEDE_SEAM, 0.5 * tongue)
+    rgb = mix(rgb, figure.look.shoe_seam, 0.5 * tongue)
     rgb = mix(rgb, _LACE, 0.95 * tongue * (np.sin(u * 2 * np.pi / 0.042) > 0.1) * (height > 0.045))
-    rgb = mix(rgb, _SUEDE_SEAM, 0.6 * bump(u - 0.80, 0.008) * (height > 0.03))
+    rgb = mix(rgb, figure.look.shoe_seam, 0.6 * bump(u - 0.80, 0.008) * (height > 0.03))
     rgb = mix(rgb, _SOLE, smoothstep(_SOLE_HEIGHT + 0.001, _SOLE_HEIGHT - 0.001, height))
     rgb = mix(rgb, _WELT, 0.55 * bump(height - _SOLE_HEIGHT, 0.0014))
     rgb *= (at(light) * (0.80 + 0.20 * smoothstep(0.0, 0.03, height)))[:, None]

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from lhm_runtime.body.joints import JOINT_NAMES
 from lhm_runtime.body.rotations import quat_wxyz_to_matrix
 from lhm_runtime.reconstruction.builtin_person.figure import Figure
-from lhm_runtime.reconstruction.builtin_person.hair import HAIR, scalp
+from lhm_runtime.reconstruction.builtin_person.hair import scalp
 from lhm_runtime.reconstruction.builtin_person.sampling import (
     OVERSAMPLING,
     Patch,
@@ -224,4 +224,5 @@ def _paint(
     )
     parting = distance_to_path(p, marks[LIPS_INNER])
     rgb = mix(rgb, (0.33, 0.12, 0.12), 0.65 * bump(parting, 0.0011) * facing)
-    return mix(rgb, HAIR, smoothstep(-0.004, 0.006, scalp(figure, p)) * smoothstep(0.5, 0.9, head))
+    rgb = rgb * np.array(figure.look.skin_tint)
+    return mix(rgb, figure.look.hair, smoothstep(-0.004, 0.006, scalp(figure, p)) * smoothstep(0.5, 0.9, head))

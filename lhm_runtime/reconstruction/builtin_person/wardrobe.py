@@ -15,12 +15,7 @@ from lhm_runtime.reconstruction.builtin_person.sampling import (
     scatter,
     thin,
 )
-from lhm_runtime.reconstruction.builtin_person.shading import Rgb, bump, mix, noise, smoothstep
-
-_SHIRT: Rgb = (0.20, 0.45, 0.47)
-_SHIRT_SEAM: Rgb = (0.12, 0.31, 0.33)
-_DENIM: Rgb = (0.235, 0.275, 0.365)
-_DENIM_SEAM: Rgb = (0.15, 0.18, 0.25)
+from lhm_runtime.reconstruction.builtin_person.shading import bump, mix, noise, smoothstep
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +32,13 @@ class Cut:
 
 
 def cut_shirt(figure: Figure, points: Float[np.ndarray, "v 3"]) -> Cut:
-    """Crew neck, sleeves to above the elbow, hem over the hips. Edges: collar, sleeves, hem."""
+    """Crew neck, sleeves as long as the look says, hem over the hips. Edges: collar, sleeves, hem."""
     x, y, _ = points.T
     shoulder, elbow, neck = figure.joint("left_shoulder"), figure.joint("left_elbow"), figure.joint("neck")
     away = (points - neck) * np.where(points[:, 2:] < neck[2], [0.95, 1.0, 1.5], [0.95, 1.0, 1.0])
     under_chin = neck[1] + 0.03 - 0.6 * np.maximum(away[:, 2], 0) - y
     collar = np.minimum(np.linalg.norm(away, axis=1) - 0.086, under_chin)
-    sleeve = shoulder[0] + 0.66 * (elbow[0] - shoulder[0]) - np.abs(x)
+    sleeve = shoulder[0] + figure.look.sleeve * (elbow[0] - shoulder[0]) - np.abs(x)
     hem = y - (figure.joint("left_hip")[1] - 0.005)
     return Cut(np.stack([collar, sleeve, hem], axis=1))
 
@@ -62,7 +57,7 @@ def make_shirt(figure: Figure, count: int) -> Patch:
     collar, sleeve, hem = cut.edges.T
     loose = 0.007 + 0.010 * smoothstep(0.25, 0.0, hem) + 0.008 * smoothstep(0.10, 0.0, sleeve)
     loose += 0.003 * bump(collar - 0.022, 0.018)  # collar bones move under the cloth when the arms do
-    draped = _drape(figure, loose, rounds=30)
+    draped = _drape(figure, figure.look.looseness * loose, rounds=30)
     along = draped * np.array([7.0, 4.0, 7.0]) + draped[:, 1:2] * np.array([2.0, 0, 0])
     folds = 0.005 * noise(along, 1) + 0.0025 * noise(draped * np.array([13.0, 8.0, 13.0]), 2)
     folds += 0.005 * smoothstep(0.16, 0.02, hem) * noise(draped * np.array([9.0, 2.0, 9.0]), 3)
@@ -74,10 +69,15 @@ def make_shirt(figure: Figure, count: int) -> Patch:
         return samples.interpolate(figure.faces, values)
 
     collar, sleeve, hem = at(cut.edges).T
-    rgb = np.tile(_SHIRT, (count, 1)) * (1 + 0.02 * noise(samples.points * 90, 4))[:, None]
-    rgb = mix(rgb, _SHIRT_SEAM, 0.40 * smoothstep(0.021, 0.017, collar))
+    look = figure.look
+    rgb = np.tile(look.shirt, (count, 1))
+    if look.stripe_m:
+        across = samples.points[:, 1] if look.stripe_m > 0 else samples.points[:, 0]
+        rgb = mix(rgb, look.stripe, smoothstep(-0.2, 0.2, np.sin(2 * np.pi * across / look.stripe_m)))
+    rgb = rgb * (1 + 0.02 * noise(samples.points * 90, 4))[:, None]
+    rgb = mix(rgb, look.shirt_seam, 0.40 * smoothstep(0.021, 0.017, collar))
     for edge, width in ((sleeve, 0.022), (hem, 0.024)):
-        rgb = mix(rgb, _SHIRT_SEAM, 0.6 * bump(edge - width, 0.003))
+        rgb = mix(rgb, look.shirt_seam, 0.6 * bump(edge - width, 0.003))
     return _hemmed(figure, draped, cut, samples, cover(samples, normals, rgb * shade[:, None], thickness=0.0015))
 
 
@@ -107,14 +107,17 @@ def make_trousers(figure: Figure, count: int) -> Patch:
     def at(values: np.ndarray) -> np.ndarray:
         return samples.interpolate(figure.faces, values)
 
+    look = figure.look
     ankle = at(cut.edges[:, 1])
     x, y, _ = samples.points.T
     between = 1 - 0.22 * smoothstep(0.06, 0.0, np.abs(x)) * smoothstep(hip[1], hip[1] - 0.08, y)
     under_hem = 1 - 0.35 * smoothstep(-0.035, 0.0, cut_shirt(figure, samples.points).edges[:, 2])
-    rgb = np.tile(_DENIM, (count, 1)) * (1 + 0.035 * noise(samples.points * np.array([60, 25, 60.0]), 8))[:, None]
+    rgb = (
+        np.tile(look.trousers, (count, 1)) * (1 + 0.035 * noise(samples.points * np.array([60, 25, 60.0]), 8))[:, None]
+    )
     faded = bump(np.abs(x) - knee[0], 0.05) * smoothstep(0.2, 0.9, normals[:, 2])
-    rgb = mix(rgb, (0.36, 0.41, 0.50), 0.30 * faded * smoothstep(hip[1], hip[1] - 0.1, y))
-    rgb = mix(rgb, _DENIM_SEAM, 0.6 * bump(ankle - 0.022, 0.003))
+    rgb = mix(rgb, look.faded, 0.30 * faded * smoothstep(hip[1], hip[1] - 0.1, y))
+    rgb = mix(rgb, look.trousers_seam, 0.6 * bump(ankle - 0.022, 0.003))
     patch = cover(samples, normals, rgb * (shade * between * under_hem)[:, None], thickness=0.0015)
     return _hemmed(figure, draped, cut, samples, patch)
 

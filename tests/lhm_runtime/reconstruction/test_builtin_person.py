@@ -12,6 +12,7 @@ from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.reconstruction.builtin_person import build_person
 from lhm_runtime.reconstruction.builtin_person.figure import build_figure
+from lhm_runtime.reconstruction.builtin_person.look import Look
 from lhm_runtime.reconstruction.builtin_person.sampling import scatter, thin
 
 LEFT_EYE, RIGHT_EYE = JOINT_INDEX["left_eye_smplhf"], JOINT_INDEX["right_eye_smplhf"]
@@ -123,7 +124,7 @@ def test_blink_closes_the_lids_and_nothing_else(person: Avatar) -> None:
 
 
 def test_expressions_move_the_mouth_the_right_way(person: Avatar) -> None:
-    figure = build_figure(BodyModel.default())
+    figure = build_figure(BodyModel.default(), Look())
     tree = cKDTree(person.gaussians.means)
     corners, lower_lip = tree.query(figure.landmarks[[61, 291]])[1], tree.query(figure.landmarks[17])[1]
     smile = displacement(person, mouthSmileLeft=1.0, mouthSmileRight=1.0)
@@ -140,7 +141,7 @@ def test_hair_stays_with_the_head(person: Avatar) -> None:
 
 
 def test_everything_lies_near_the_body(person: Avatar) -> None:
-    figure = build_figure(BodyModel.default())
+    figure = build_figure(BodyModel.default(), Look())
     distance = cKDTree(figure.vertices).query(person.gaussians.means)[0]
     hair_or_shoe = heaviest_on(person, "head", "left_foot", "right_foot", "left_ankle", "right_ankle")
     assert distance[~hair_or_shoe].max() < 0.055
@@ -149,7 +150,7 @@ def test_everything_lies_near_the_body(person: Avatar) -> None:
 
 def test_discs_close_the_face(person: Avatar) -> None:
     """From the front, the face's discs overlap: no point of it is further than two sigmas from one."""
-    figure = build_figure(BodyModel.default())
+    figure = build_figure(BodyModel.default(), Look())
     front = person.gaussians.means[:, 2] > figure.landmarks[152, 2] - 0.03
     discs = person.gaussians.means[front]
     reach, near = cKDTree(discs[:, :2]).query(figure.landmarks[:468, :2])

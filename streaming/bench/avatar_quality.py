@@ -1,0 +1,298 @@
+"""How close reconstructed avatars come to photos, to later frames of a video, and to people known from every side."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lhm_runtime.avatar import Avatar
+from lhm_runtime.body.body_model import BodyModel
+from lhm_runtime.body.kinematics import forward_kinematics, joint_matrices
+from lhm_runtime.body.rotations import rotvec_to_matrix
+from lhm_runtime.errors import FileFormatError, PhotoError
+from lhm_runtime.motion.person_choice import Body
+from lhm_runtime.rasterizer import Renderer
+from lhm_runtime.reconstruction import Method, Reconstruction, reconstruct
+from lhm_runtime.reconstruction.body_proportions import with_proportions
+from lhm_runtime.reconstruction.fitting import fit_body
+from lhm_runtime.reconstruction.photo import Photo, read_photo, see_person
+from lhm_runtime.reconstruction.still_models import StillModels
+from lhm_runtime.types import Camera, SmplxPose
+from streaming.bench.similarity import iou, psnr, ssim
+from streaming.bench.synthetic_people import SyntheticPerson, make_person
+from streaming.video_input import VideoInput
+
+HEIGHT = 512
+"""Pictures are compared at this height, pixels."""
+YAWS_DEG = (0, 30, -30, 60, -60, 90, -90, 180)
+"""Sides from which synthetic people are compared."""
+
+_MARGIN = 0.03
+"""Air around the person's box, in its sides."""
+_FACE_SIDE = 128
+_IRISES = (468, 473)
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How alike an avatar and the truth are in one view, on white."""
+
+    psnr: float
+    """dB."""
+    ssim: float
+    iou: float
+    """Of the mattes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceScore:
+    """How much an avatar's face is the photo's, measured without a face recogniser."""
+
+    ssim: float
+    """Of the box around the face points, 128 pixels high."""
+    points: float
+    """Mean distance of the 478 face points found in the same view from those of the photo, in distances between the
+    eyes; NaN where no face is found in the same view."""
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Seconds by stage, kept by being told of each one's progress."""
+
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    """Processor time of all threads, in the order of the stages: what does not depend on the machine's other work."""
+    wall_s: dict[str, float] = field(default_factory=dict)
+    _stage: str = ""
+    _cpu: float = 0.0
+    _wall: float = 0.0
+
+    def tell(self, stage: str, done: float) -> None:  # noqa: ARG002 - the shape of a progress function
+        """Stop the running stage's time and start this one's."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        if self._stage:
+            self.cpu_s[self._stage] = self.cpu_s.get(self._stage, 0.0) + cpu - self._cpu
+            self.wall_s[self._stage] = self.wall_s.get(self._stage, 0.0) + wall - self._wall
+        self._stage, self._cpu, self._wall = stage, cpu, wall
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhotoResult:
+    """One photo, reconstructed and seen from its own side."""
+
+    name: str
+    made: Reconstruction
+    score: Score
+    face: FaceScore | None
+    """None where the photo shows no face."""
+    clock: StageClock
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """One later frame of the video that an avatar was made of the first frame of."""
+
+    frame: int
+    whole: Score
+    """Over the whole frame at its own size."""
+    person: Score
+    """In the person's box."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PersonResult:
+    """One synthetic person."""
+
+    seed: int
+    scores: dict[int, Score]
+    """By yaw in degrees; empty when reconstruction failed."""
+    pairs: list[np.ndarray]
+    """Truth above avatar for each yaw, uint8 [2 h, w, 3]."""
+    failure: str = ""
+    """Why it failed."""
+
+
+def measure_photo(path: Path, models: StillModels, method: Method, count: int) -> PhotoResult:
+    """Reconstruct one photo.
+
+    Raises:
+        PhotoError: it shows nobody.
+    """
+    clock = StageClock()
+    clock.tell("finding the person", 0.0)
+    photo = read_photo(path, models=models)
+    made = reconstruct([photo], method=method, count=count, progress=clock.tell)
+    clock.tell("", 0.0)
+    fit = made.fits[0]
+    drawn = _Drawn(made.avatar)
+    score, _ = _compare(photo.rgb / 255, photo.alpha, drawn, fit.pose, fit.camera, _box_of(photo.alpha))
+    return PhotoResult(path.name, made, score, _compare_faces(photo, drawn, made, models), clock)
+
+
+def measure_video(
+    path: Path, frames: Sequence[int], models: StillModels, method: Method, count: int
+) -> list[FrameResult]:
+    """Reconstruct someone from a video's first frame, move them as in ``frames``; those that show nobody are left out.
+
+    Raises:
+        PhotoError: the first frame shows nobody.
+        FileFormatError: the video cannot be read, or has none of the frames.
+    """
+    made: Reconstruction | None = None
+    results: list[FrameResult] = []
+    body, fit = with_proportions(BodyModel.default()), None
+    with VideoInput(str(path)) as video:
+        for frame in video:
+            if frame.index and frame.index not in frames:
+                continue
+            try:
+                photo = see_person(frame.rgb, name=f"frame {frame.index}", models=models, crop=False)
+            except PhotoError:
+                if made is None:
+                    raise
+                continue
+            if made is None:
+                made = reconstruct([photo], method=method, count=count)
+                drawn = _Drawn(made.avatar)
+                continue
+            height, width = photo.alpha.shape
+            betas = made.fits[0].betas
+            fit = fit_body(photo.landmarks, (width, height), body, betas=betas, start=fit, focal_px=photo.focal_px)
+            truth = photo.rgb / 255
+            person, _ = _compare(truth, photo.alpha, drawn, fit.pose, fit.camera, _box_of(photo.alpha))
+            whole, _ = _compare(truth, photo.alpha, drawn, fit.pose, fit.camera, (0, 0, width, height), height)
+            results.append(FrameResult(frame.index, whole, person))
+            if frame.index >= frames[-1]:
+                break
+    if made is None or not results:
+        raise FileFormatError(f"{path} has none of the frames {frames[0]} to {frames[-1]}, or shows nobody in them")
+    return results
+
+
+def measure_people(seeds: Sequence[int], models: StillModels, method: Method, count: int) -> Iterator[PersonResult]:
+    """Reconstruct synthetic people from their photos and compare them with the truth from all sides."""
+    for seed in seeds:
+        person = make_person(seed)
+        try:
+            photo = see_person(person.photograph(), name=f"synthetic person {seed}", models=models)
+        except PhotoError as error:
+            yield PersonResult(seed, {}, [], str(error))
+            continue
+        yield _compare_sides(seed, person, reconstruct([photo], method=method, count=count))
+
+
+def _compare_sides(seed: int, person: SyntheticPerson, made: Reconstruction) -> PersonResult:
+    """Turn the cameras of the truth and of the avatar alike, each round its own pelvis."""
+    fit = made.fits[0]
+    truth, drawn = _Drawn(person.avatar), _Drawn(made.avatar)
+    up = person.camera.T_camera_world[:3, 1]  # the vertical, in the camera's frame
+    scores, pairs = {}, []
+    for yaw in YAWS_DEG:
+        angle = float(np.radians(yaw))
+        actual = truth.draw(person.pose, _turn(person.camera, _pelvis(person.avatar, person.pose), up, angle))
+        camera = _turn(fit.camera, _pelvis(made.avatar, fit.pose), up, angle)
+        rgb = actual[:, :, :3] / np.maximum(actual[:, :, 3:], 1e-6)
+        box = _box_of(actual[:, :, 3])
+        scores[yaw], pair = _compare(rgb, actual[:, :, 3], drawn, fit.pose, camera, box)
+        pairs.append(pair)
+    return PersonResult(seed, scores, pairs)
+
+
+class _Drawn:
+    """An avatar that can be drawn again and again."""
+
+    def __init__(self, avatar: Avatar) -> None:
+        self._avatar = avatar
+        self._renderer = Renderer(avatar)
+
+    def draw(self, pose: SmplxPose, camera: Camera) -> np.ndarray:
+        """[h, w, 4] float32, premultiplied."""
+        matrices = joint_matrices(pose, self._avatar.rest_joints)
+        return self._renderer.render(matrices, pose.expression, camera, pixel_format="float")
+
+
+def _compare(
+    rgb: np.ndarray, alpha: np.ndarray, drawn: _Drawn, pose: SmplxPose, camera: Camera, box: Box, height: int = HEIGHT
+) -> tuple[Score, np.ndarray]:
+    """Score of a posed avatar in a box of a picture (straight colours 0 to 1, and alpha); truth above avatar."""
+    left, top, right, bottom = box
+    size = (max(round((right - left) * height / (bottom - top)), 1), height)
+    how = cv2.INTER_AREA if height < bottom - top else cv2.INTER_CUBIC
+    matte = alpha[top:bottom, left:right].astype(np.float32)
+    picture = rgb[top:bottom, left:right].astype(np.float32) * matte[:, :, None] + 1 - matte[:, :, None]
+    truth = np.clip(cv2.resize(picture, size, interpolation=how), 0, 1)
+    small_matte = np.asarray(cv2.resize(matte, size, interpolation=how))
+    seen = drawn.draw(pose, _cut(camera, box, *size))
+    on_white = np.clip(seen[:, :, :3] + 1 - seen[:, :, 3:], 0, 1)
+    score = Score(psnr(on_white, truth), ssim(on_white, truth), iou(seen[:, :, 3], small_matte))
+    return score, np.rint(255 * np.concatenate([truth, on_white])).astype(np.uint8)
+
+
+def _compare_faces(photo: Photo, drawn: _Drawn, made: Reconstruction, models: StillModels) -> FaceScore | None:
+    face, marks = photo.landmarks.face_image, photo.landmarks
+    if face is None or marks.body_image is None or marks.body_world is None or marks.body_visibility is None:
+        return None
+    fit = made.fits[0]
+    low, high = face.min(0), face.max(0)
+    margin = 0.1 * (high - low)
+    limits = np.array(photo.alpha.shape[::-1])
+    left, top = np.clip(low - margin, 0, limits - 8).astype(int)
+    right, bottom = np.clip(high + margin, [left + 8, top + 8], limits).astype(int)
+    score, _ = _compare(
+        photo.rgb / 255, photo.alpha, drawn, fit.pose, fit.camera, (left, top, right, bottom), _FACE_SIDE
+    )
+    seen = drawn.draw(fit.pose, fit.camera)
+    picture = np.rint(255 * np.clip(seen[:, :, :3] + 1 - seen[:, :, 3:], 0, 1)).astype(np.uint8)
+    again = models.find_landmarks(picture, Body(marks.body_world, marks.body_image, marks.body_visibility)).face_image
+    if again is None:
+        return FaceScore(score.ssim, float("nan"))
+    eyes = float(np.linalg.norm(face[_IRISES[0]] - face[_IRISES[1]]))
+    return FaceScore(score.ssim, float(np.linalg.norm(again - face, axis=1).mean()) / max(eyes, 1e-6))
+
+
+def _box_of(alpha: np.ndarray) -> Box:
+    """The person's box with a margin, inside the picture."""
+    inside = alpha > 0.5
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    height, width = alpha.shape
+    margin = round(_MARGIN * max(np.ptp(rows), np.ptp(columns)))
+    return (
+        max(int(columns[0]) - margin, 0),
+        max(int(rows[0]) - margin, 0),
+        min(int(columns[-1]) + 1 + margin, width),
+        min(int(rows[-1]) + 1 + margin, height),
+    )
+
+
+def _cut(camera: Camera, box: Box, width: int, height: int) -> Camera:
+    """The camera that sees only ``box`` of its picture, at another size."""
+    left, top, right, bottom = box
+    x, y = width / (right - left), height / (bottom - top)
+    return Camera(
+        camera.T_camera_world,
+        camera.fx * x,
+        camera.fy * y,
+        (camera.cx - left) * x,
+        (camera.cy - top) * y,
+        width,
+        height,
+    )
+
+
+def _turn(camera: Camera, pivot: np.ndarray, axis: np.ndarray, angle: float) -> Camera:
+    """The camera gone round ``pivot`` (world) by ``angle`` about ``axis`` (in its own frame), towards a left side."""
+    centre = camera.T_camera_world[:3, :3] @ pivot + camera.T_camera_world[:3, 3]
+    T = np.eye(4)
+    T[:3, :3] = rotvec_to_matrix(-angle * axis)
+    T[:3, 3] = centre - T[:3, :3] @ centre
+    return replace(camera, T_camera_world=T @ camera.T_camera_world)
+
+
+def _pelvis(avatar: Avatar, pose: SmplxPose) -> np.ndarray:
+    pelvis: np.ndarray = forward_kinematics(pose.rotvec, avatar.rest_joints, pose.transl)[0, :3, 3]
+    return pelvis

@@ -1,0 +1,170 @@
+"""``lhm-live bench session``: what one live session costs, by stage."""
+
+import asyncio
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Coroutine
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lhm_runtime.avatar import Avatar
+from lhm_runtime.body.kinematics import forward_kinematics
+from lhm_runtime.motion.ideal_landmarks import IdealTracker
+from lhm_runtime.motion.procedural import wave
+from lhm_runtime.rasterizer import Framing, frame_person
+from lhm_runtime.reconstruction.builtin_person import build_person
+from streaming.bench.machine import this_machine
+from streaming.config import load_config
+from streaming.encoder import Codec
+from streaming.hub import PacketTrack
+from streaming.protocol import LandmarkSample, encode_landmarks
+from streaming.session import Session
+from streaming.settings import NewSession
+
+Driver = Literal["browser", "replay", "idle"]
+"""browser: landmarks as bytes, solved and smoothed; the webcam's tracker has a benchmark of its own."""
+
+_WARM_UP_S: Final = 3.0
+_STAGES: Final = {"solve": "solve and smooth", "render": "pose and draw", "encode": "encode"}
+_TASKS: Final = Path("/proc/self/task")
+
+
+def session(
+    driver: Annotated[Driver, typer.Option(help="What moves the avatar.")] = "browser",
+    width: Annotated[int, typer.Option(min=64, max=2048, help="Of the picture; even.")] = 512,
+    height: Annotated[int, typer.Option(min=64, max=2048, help="Of the picture; even.")] = 512,
+    fps: Annotated[int, typer.Option(min=1, max=60, help="Pictures a second, and samples.")] = 30,
+    codec: Annotated[Codec, typer.Option(help="What is encoded.")] = "h264",
+    framing: Annotated[Framing, typer.Option(help="How much of the person is seen.")] = "full",
+    gaussians: Annotated[int, typer.Option(min=10_000, max=160_000, help="Of the built-in person.")] = 40_000,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Measured, after three that are not.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run one session with one viewer in this process and print CPU milliseconds a picture, by thread.
+
+    Everything is there but the network: packets are handed to the viewer and dropped.
+
+    \b
+    [bold]Examples[/bold]
+      lhm-live bench session
+      lhm-live bench session --fps 60 --driver replay --json
+      lhm-live bench session --width 720 --height 1280
+    """
+    wish = NewSession(
+        avatar="builtin",
+        source=driver,
+        replay="wave" if driver == "replay" else None,
+        width=width,
+        height=height,
+        fps=fps,
+        framing=framing,
+    )
+    report = asyncio.run(measure(build_person(gaussians), wish, codec, seconds))
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print(report)
+
+
+async def measure(avatar: Avatar, wish: NewSession, codec: Codec, seconds: float) -> dict[str, Any]:
+    """Everything the command prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        live = Session("bench", avatar, wish, load_config(storage={"data": Path(folder)}, video={"hardware": False}))
+        running = asyncio.create_task(live.run(), name="session")
+        await asyncio.sleep(0)
+        track = live.subscribe(codec)
+        received: list[int] = []
+        tasks = [asyncio.create_task(_receive(track, received), name="receive")]
+        if wish.source == "browser":
+            tasks.append(asyncio.create_task(_send_landmarks(live, avatar, wish.fps or 30), name="drive"))
+        try:
+            await _unless_ended(running, asyncio.sleep(_WARM_UP_S))
+            received.clear()
+            before, start = _cpu_by_thread(), time.perf_counter()
+            await _unless_ended(running, asyncio.sleep(seconds))
+            after, took = _cpu_by_thread(), time.perf_counter() - start
+        finally:
+            track.stop()
+            for task in (*tasks, running):
+                task.cancel()
+            await asyncio.wait([*tasks, running])
+    pictures = max(len(received), 1)
+    used = {name: after[name] - before.get(name, 0.0) for name in after}
+    stages = {title: sum(seconds for name, seconds in used.items() if key in name) for key, title in _STAGES.items()}
+    stages["event loop"] = used.get("MainThread", 0.0)
+    stages["other threads"] = sum(used.values()) - sum(stages.values())
+    return {
+        "machine": asdict(this_machine()),
+        "session": {**wish.model_dump(include={"source", "width", "height", "fps", "framing"}), "codec": codec},
+        "gaussians": len(avatar),
+        "seconds": round(took, 2),
+        "pictures_per_second": round(len(received) / took, 2),
+        "kbit_per_second": round(8e-3 * sum(received) / took, 1),
+        "cpu_ms_per_picture": {title: round(1e3 * used_s / pictures, 3) for title, used_s in stages.items()},
+        "cpu_share_of_one_core": round(sum(used.values()) / took, 4),
+    }
+
+
+async def _receive(track: PacketTrack, received: list[int]) -> None:
+    while True:
+        received.append((await track.recv()).size)
+
+
+async def _send_landmarks(live: Session, avatar: Avatar, fps: int) -> None:
+    """What a page sends of somebody who waves; writing it counts as event loop."""
+    motion = wave(4.0, fps, avatar.expression_names)
+    joints = forward_kinematics(motion.rotvec[0], avatar.rest_joints, motion.transl[0])[:, :3, 3]
+    tracker = IdealTracker(avatar.rest_joints, frame_person(joints, "full", 640, 640))
+    seen = [tracker.see(motion.pose(i)) for i in range(len(motion))]
+    scores = np.zeros(52, np.float32)
+    start, number = time.monotonic(), 0
+    while True:
+        sample = replace(seen[number % len(seen)], timestamp_s=1.0 + number / fps, face_blendshapes=scores)
+        live.landmarks.receive(encode_landmarks(LandmarkSample(number, sample)))
+        number += 1
+        await asyncio.sleep(start + number / fps - time.monotonic())
+
+
+async def _unless_ended(running: asyncio.Task[None], waiting: Coroutine[Any, Any, None]) -> None:
+    """Wait, or raise what ended the session."""
+    pause = asyncio.create_task(waiting)
+    await asyncio.wait([running, pause], return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        pause.cancel()
+        running.result()
+
+
+def _cpu_by_thread() -> dict[str, float]:
+    """CPU seconds of each living thread by name; of the whole process where the system does not tell."""
+    if not _TASKS.is_dir():
+        return {"MainThread": time.process_time()}
+    used: dict[str, float] = {}
+    for thread in threading.enumerate():
+        stat = _TASKS / str(thread.native_id) / "schedstat"
+        if stat.is_file():
+            used[thread.name] = used.get(thread.name, 0.0) + int(stat.read_text().split()[0]) / 1e9
+    return used
+
+
+def _print(report: dict[str, Any]) -> None:
+    session_, console = report["session"], Console()
+    table = Table(
+        title=f"one session: {session_['source']}, {session_['width']}x{session_['height']}, {session_['codec']}, "
+        f"{report['gaussians']} Gaussians"
+    )
+    table.add_column("stage")
+    table.add_column("CPU ms a picture", justify="right")
+    for title, used_ms in report["cpu_ms_per_picture"].items():
+        table.add_row(title, f"{used_ms:.2f}")
+    table.add_row("pictures a second", f"{report['pictures_per_second']:.1f}", style="bold")
+    table.add_row("share of one core", f"{report['cpu_share_of_one_core']:.1%}", style="bold")
+    console.print(table)
+    console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), style="dim")

@@ -1,0 +1,181 @@
+"""``lhm-live reconstruct``: photos, or a video of someone turning round, become an avatar file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lhm_runtime.avatar import save_avatar
+from lhm_runtime.errors import PhotoError
+from streaming.picture_files import write_sheet
+from streaming.video_input import VideoInput
+
+if TYPE_CHECKING:
+    from lhm_runtime.reconstruction.photo import Photo
+    from lhm_runtime.reconstruction.still_models import StillModels
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+
+MethodChoice = Literal["auto", "projection"]
+
+_LOOKS = 40
+"""Frames of a turning video that are looked at."""
+_USUAL_LENGTH = 240
+"""Frames of one that does not say how many it has."""
+_SIDES_DEG = (0, 180, 90, -90, 45, -45)
+"""Sides wanted of a person who turns, in order of worth."""
+_NEAR_DEG = 25.0
+
+
+def reconstruct_command(
+    *,
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="From the front; or a video of someone turning round.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="OUT.avatar", help="The file to write; beside PHOTO if left out."),
+    ] = None,
+    back: Annotated[Path | None, typer.Option(help="A photo of the same person from behind.")] = None,
+    side: Annotated[list[Path] | None, typer.Option(help="A photo from the side; may be given twice.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="SHEET.png", help="Also draw a sheet: sides, poses, expressions.")
+    ] = None,
+    method: Annotated[
+        MethodChoice, typer.Option(help="projection needs no weights; auto takes the best that is installed.")
+    ] = "auto",
+    count: Annotated[
+        int, typer.Option(min=10_000, max=160_000, help="Gaussians: more show finer detail and take longer to draw.")
+    ] = 40_000,
+    person: Annotated[int, typer.Option(min=1, help="Who, where PHOTO shows several: 1 is the largest.")] = 1,
+    mask: Annotated[
+        Path | None, typer.Option(help="A picture of PHOTO's shape, white where the person is; found if left out.")
+    ] = None,
+) -> None:
+    """Make an avatar of a photo, in seconds and on this machine alone.
+
+    Best is one person from the front, in good light, the arms a little away from the body. More photos show more
+    sides: what none of them shows is made up.
+
+    \b
+    [bold]Examples[/bold]
+      lhm-live reconstruct me.jpg -o me.avatar --preview me.png
+      lhm-live reconstruct front.jpg --back back.jpg --side left.jpg -o me.avatar
+      lhm-live reconstruct turning.mp4 -o me.avatar
+      lhm-live reconstruct friends.jpg --person 2 -o friend.avatar
+    """
+    out = photo.with_suffix(".avatar") if out is None else out
+    if out.suffix.lower() != ".avatar":
+        raise typer.BadParameter(f"{out} should end in .avatar", param_hint="--out")
+    if preview is not None and preview.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{preview} should end in .png", param_hint="--preview")
+    more = [*([back] if back else []), *(side or [])]
+    is_video = photo.suffix.lower() in VIDEO_SUFFIXES
+    if is_video and (more or mask):
+        raise typer.BadParameter("a video stands alone: give no --back, --side or --mask with it", param_hint="PHOTO")
+
+    # OpenCV and MediaPipe take a second to load, which other commands do without
+    from lhm_runtime.reconstruction import reconstruct  # noqa: PLC0415
+    from lhm_runtime.reconstruction.photo import read_photo  # noqa: PLC0415
+    from lhm_runtime.reconstruction.still_models import StillModels  # noqa: PLC0415
+
+    with _stages() as tell:
+        tell("finding the person", 0.0)
+        with StillModels() as models:
+            if is_video:
+                photos = see_turning_person(photo, models, lambda done: tell("finding the person", done))
+            else:
+                photos = [read_photo(photo, person=person - 1, mask_path=mask, models=models)]
+                photos += [read_photo(path, models=models) for path in more]
+        made = reconstruct(photos, method=method, count=count, progress=tell)
+        save_avatar(made.avatar, out)
+        if preview is not None:
+            from streaming.preview import COLUMNS, draw_preview  # noqa: PLC0415
+
+            tell("drawing the preview", 0.0)
+            write_sheet(preview, draw_preview(made), columns=COLUMNS)
+    _report(made.warnings, f"{len(made.avatar)} Gaussians from {_count_photos(len(photos))}", out, preview)
+
+
+def see_turning_person(path: Path, models: "StillModels", tell: Callable[[float], None]) -> "list[Photo]":
+    """The frames of a video that show someone best from each side, the one from the front first.
+
+    Raises:
+        PhotoError: nobody is in the video, or nobody faces the camera in it.
+        FileFormatError: not a video that can be read.
+    """
+    from lhm_runtime.reconstruction.photo import see_person  # noqa: PLC0415
+    from lhm_runtime.reconstruction.photo_doubts import turn_of  # noqa: PLC0415
+
+    with VideoInput(str(path)) as video:
+        step = max((video.length or _USUAL_LENGTH) // _LOOKS, 1)
+        turns: dict[int, float] = {}
+        for frame in video:
+            if frame.index % step == 0:
+                tell(0.5 * min(frame.index / (step * _LOOKS), 1.0))
+                people = models.find_people(frame.rgb)
+                if people:
+                    turns[frame.index] = turn_of(people[0].body.world)
+    chosen = choose_sides(turns)
+    if not chosen:
+        raise PhotoError(
+            f"{path} shows nobody from the front: film one person who turns round slowly, all of them in the picture"
+        )
+    photos: dict[int, Photo] = {}
+    with VideoInput(str(path)) as video:
+        for frame in video:
+            if frame.index in chosen:
+                tell(0.5 + 0.5 * len(photos) / len(chosen))
+                name = f"frame {frame.index} of {path}"
+                photos[frame.index] = see_person(frame.rgb, name=name, models=models, crop=False)
+    return [photos[number] for number in chosen]
+
+
+def choose_sides(turns: dict[int, float]) -> list[int]:
+    """Of frames and the degrees that someone is turned in each: the best for each side, the front first.
+
+    Empty when no frame shows the front.
+    """
+    chosen: list[int] = []
+    for side in _SIDES_DEG:
+        away = {number: abs((turn - side + 180) % 360 - 180) for number, turn in turns.items()}
+        best = min(away, key=away.__getitem__, default=None)
+        if best is not None and away[best] < _NEAR_DEG and best not in chosen:
+            chosen.append(best)
+        elif side == 0:
+            return []
+    return chosen
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, float], None]]:
+    """A bar for each stage, with its time, as they come."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+
+        def tell(stage: str, done: float) -> None:
+            if not progress.tasks or progress.tasks[-1].description != stage:
+                for task in progress.tasks:
+                    progress.update(task.id, completed=1.0)
+                progress.add_task(stage, total=1.0)
+            progress.update(progress.tasks[-1].id, completed=min(max(done, 0.0), 1.0))
+
+        yield tell
+
+
+def _report(warnings: Sequence[str], what: str, out: Path, preview: Path | None) -> None:
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    for warning in warnings:
+        errors.print(f"note: {warning}", style="yellow", markup=False)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"wrote {out}: {what}", markup=False)
+    if preview is not None:
+        console.print(f"wrote {preview}: how it looks", markup=False)
+
+
+def _count_photos(count: int) -> str:
+    return "one photo" if count == 1 else f"{count} photos"

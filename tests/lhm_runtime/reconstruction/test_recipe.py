@@ -1,0 +1,68 @@
+"""``reconstruct`` runs the stages in order and says what it is doing; what it needs loads when it is asked for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lhm_runtime
+from lhm_runtime.body.kinematics import joint_matrices
+from lhm_runtime.errors import InvalidInputError, PhotoError
+from lhm_runtime.rasterizer import Renderer
+from lhm_runtime.reconstruction import Reconstruction, reconstruct
+
+PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
+
+
+@pytest.fixture(scope="module")
+def made_and_told() -> tuple[Reconstruction, list[tuple[str, float]]]:
+    told: list[tuple[str, float]] = []
+    made = reconstruct(PERSON, count=10_000, progress=lambda stage, done: told.append((stage, done)))
+    return made, told
+
+
+def test_an_avatar_that_looks_like_the_photo(made_and_told: tuple[Reconstruction, list[tuple[str, float]]]) -> None:
+    made, _ = made_and_told
+    made.avatar.validate()
+    assert len(made.avatar) == 10_000
+    photo, fit = made.photos[0], made.fits[0]
+    with Renderer(made.avatar) as renderer:
+        matrices = joint_matrices(fit.pose, made.avatar.rest_joints)
+        seen = renderer.render(matrices, fit.pose.expression, fit.camera, pixel_format="float")
+    both, either = (seen[:, :, 3] > 0.5) & (photo.alpha > 0.5), (seen[:, :, 3] > 0.5) | (photo.alpha > 0.5)
+    assert both.sum() / either.sum() > 0.93
+    assert np.abs(seen[:, :, :3] - photo.rgb / 255)[both].mean() < 0.06
+
+
+def test_stages_are_told_in_order(made_and_told: tuple[Reconstruction, list[tuple[str, float]]]) -> None:
+    _, told = made_and_told
+    stages = list(dict.fromkeys(stage for stage, _ in told))
+    assert stages[:2] == ["finding the person", "fitting the body"]
+    assert all(0 <= done <= 1 for _, done in told)
+
+
+def test_equal_photos_give_equal_avatars(made_and_told: tuple[Reconstruction, list[tuple[str, float]]]) -> None:
+    made, _ = made_and_told
+    again = reconstruct(list(made.photos), count=10_000).avatar.gaussians
+    for name in ("means", "quat_wxyz", "scales", "opacity", "rgb"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(made.avatar.gaussians, name))
+
+
+def test_arguments_are_checked_first() -> None:
+    with pytest.raises(InvalidInputError, match="at least one photo"):
+        reconstruct([])
+    with pytest.raises(InvalidInputError, match="count is 9999"):
+        reconstruct(PERSON, count=9_999)
+    with pytest.raises(PhotoError, match="cannot be read"):
+        reconstruct(Path("nowhere.jpg"))
+
+
+def test_showing_an_avatar_loads_neither_opencv_nor_mediapipe() -> None:
+    code = (
+        "import sys, lhm_runtime.reconstruction, lhm_runtime.reconstruction.builtin_person\n"
+        "print([name for name in ('cv2', 'mediapipe') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
