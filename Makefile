@@ -8,19 +8,23 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 BUILT_FROM := pyproject.toml constraints.txt $(wildcard lhm_runtime/rasterizer/cpu/*.h lhm_runtime/rasterizer/cpu/*.cpp lhm_runtime/rasterizer/cpu/CMakeLists.txt)
 
+WEB_SOURCES := $(shell find clients/web -path clients/web/node_modules -prune -o -type f -print)
+
 # What MediaPipe's wheel expects of the system.
 SYSTEM_PACKAGES := libegl1 libgles2 libgl1 libglib2.0-0
 
 .PHONY: demo test bench clean
 
-demo: $(VENV)/product
+demo: $(VENV)/product streaming/web/index.html
 	$(BIN)/lhm-live demo -o demo.mp4
 
-test: $(VENV)/developer
+test: $(VENV)/developer streaming/web/index.html
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
+	@sh tools/with_node.sh npm run --silent check
+	@sh tools/with_node.sh npm test --silent
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/developer
@@ -50,5 +54,11 @@ $(VENV)/developer: $(BUILT_FROM) | $(VENV)/bin/python $(VENV)/system
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/product
 
+streaming/web/index.html: $(WEB_SOURCES) tools/with_node.sh | $(VENV)/bin/python
+	@echo "building the web client"
+	@sh tools/with_node.sh npm ci --silent --no-audit --no-fund
+	@sh tools/with_node.sh npm run --silent build
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build demo.mp4 demo.png
+	rm -rf $(VENV) build streaming/web clients/web/node_modules demo.mp4 demo.png

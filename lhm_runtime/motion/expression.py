@@ -96,9 +96,10 @@ class FaceMap:
             InvalidInputError: a score that is not finite.
         """
         require_finite("blendshapes", blendshapes)
-        scores = np.clip((blendshapes.astype(np.float64) - self.neutral) / (1 - self.neutral), 0, 1)
+        scores = np.minimum(np.maximum((blendshapes - self.neutral) / (1 - self.neutral), 0), 1)
         low, high = _BLINK_RANGE
-        scores[_BLINKS] = np.clip((scores[_BLINKS] - low) / (high - low), 0, 1)
+        for blink in _BLINKS:
+            scores[blink] = min(max((scores[blink] - low) / (high - low), 0), 1)
         rotvec = np.zeros((3, 3), np.float32)
         rotvec[0] = self.jaw_matrix @ scores
         rotvec[1:] = _gaze(scores)
@@ -201,13 +202,10 @@ class _FaceLandmarks:
         return _FaceLandmarks(points, expressions, turns * follows[:, None, None])
 
 
-def _gaze(scores: np.ndarray) -> np.ndarray:
+def _gaze(scores: np.ndarray) -> list[float]:
     """[3] rotvec of both eyes: they look the same way, and a closing lid does not pull the eye down."""
-
-    def score(name: str) -> float:
-        return float(scores[_INDEX[name]])
-
-    to_left = score("eyeLookOutLeft") - score("eyeLookInLeft") + score("eyeLookInRight") - score("eyeLookOutRight")
-    down = score("eyeLookDownLeft") + score("eyeLookDownRight") - score("eyeLookUpLeft") - score("eyeLookUpRight")
-    opened = 1 - scores[_BLINKS].mean()
-    return np.array([_GAZE_PITCH * 0.5 * down * opened, _GAZE_YAW * 0.5 * to_left, 0.0])
+    down_left, down_right, in_left, in_right, out_left, out_right, up_left, up_right = scores[_LOOKS].tolist()
+    to_left = out_left - in_left + in_right - out_right
+    down = down_left + down_right - up_left - up_right
+    opened = 1 - 0.5 * float(scores[_BLINKS[0]] + scores[_BLINKS[1]])
+    return [_GAZE_PITCH * 0.5 * down * opened, _GAZE_YAW * 0.5 * to_left, 0.0]

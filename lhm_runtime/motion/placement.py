@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Float64
 
-from lhm_runtime.body.joints import JOINT_INDEX
+from lhm_runtime.body.joints import JOINT_INDEX, PARENTS
+from lhm_runtime.body.rotations import rotvec_to_matrix
 from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.motion.landmark_points import EARS, EYES, NOSE, body_points_at_rest
 from lhm_runtime.types import Camera, Landmarks
@@ -16,6 +17,7 @@ _EYE_TO_BALL = 0.92
 _OUTLIER_M = 0.08
 """Points further off than this have little say."""
 _NEAREST_M = 0.1
+_UPWARDS = np.array([1.0, -1.0])
 _FEWEST = 3
 
 _FACE_POINTS = [NOSE, *EYES, *EARS]
@@ -36,6 +38,18 @@ _JOINT_POINTS = {
 _JOINTS = np.array([JOINT_INDEX[name] for name in _JOINT_POINTS.values()])
 _POINTS = np.array([*_JOINT_POINTS, *_FACE_POINTS])
 _HEAD = JOINT_INDEX["head"]
+_BODY = JOINT_INDEX["right_wrist"] + 1
+"""Joints before face and fingers: those that bear the points above."""
+
+
+def _ancestors() -> list[np.ndarray]:
+    """[23] ancestors of each body joint 1, 2 and 4 steps up; past the root is entry 22, its own parent."""
+    up = np.append(PARENTS[:_BODY], _BODY)
+    up[0] = _BODY
+    return [up, up[up], up[up][up[up]]]
+
+
+_ANCESTORS = _ancestors()
 
 
 class Placement:
@@ -54,6 +68,10 @@ class Placement:
         height_m = float(eye - ball) / _EYE_TO_BALL
         self._size = 1.0 if person_height_m is None else person_height_m / height_m
         self._pelvis = rest_joints[0].astype(np.float64)
+        # matrices of the bones, after them what lies above the root
+        self._bones = np.tile(np.eye(4), (_BODY + 1, 1, 1))
+        self._bones[:_BODY, :3, 3] = rest_joints[:_BODY]
+        self._bones[1:_BODY, :3, 3] -= rest_joints[PARENTS[1:_BODY]]
         self._face = body_points_at_rest(rest_joints)[_FACE_POINTS] - rest_joints[_HEAD]
 
     def camera(self, image_size: tuple[int, int]) -> Camera:
@@ -83,27 +101,33 @@ class Placement:
         return lifted
 
     def place(
-        self, T_world_joint: Float64[np.ndarray, "55 4 4"], landmarks: Landmarks, seen: Float64[np.ndarray, " 33"]
+        self, rotvec: Float64[np.ndarray, "55 3"], landmarks: Landmarks, seen: Float64[np.ndarray, " 33"]
     ) -> Float64[np.ndarray, " 3"] | None:
-        """``transl`` for joints posed without one; None where fewer than three points in sight fix none."""
+        """``transl`` of a pose; None where fewer than three points in sight fix none."""
         if landmarks.body_image is None:
             return None
         seen = seen[_POINTS]
-        head = T_world_joint[_HEAD]
-        skeleton = np.concatenate([T_world_joint[_JOINTS, :3, 3], self._face @ head[:3, :3].T + head[:3, 3]])
-        transl = _fit_transl(
-            skeleton, self._rays(landmarks.body_image[_POINTS], seen, landmarks.image_size), seen, rounds=3
-        )
+        rays = self._rays(landmarks.body_image[_POINTS], seen, landmarks.image_size)
+        transl = _fit_transl(self._skeleton(rotvec), rays, seen, rounds=3)
         if transl is None:
             return None
         placed: np.ndarray = self._size * (self._pelvis + transl) - self._pelvis
         return placed
 
+    def _skeleton(self, rotvec: np.ndarray) -> np.ndarray:
+        """Where a pose without translation has the points; forward kinematics of the joints that matter here."""
+        transforms = self._bones.copy()
+        transforms[:_BODY, :3, :3] = rotvec_to_matrix(rotvec[:_BODY])
+        for ancestors in _ANCESTORS:
+            transforms = transforms[ancestors] @ transforms
+        head = transforms[_HEAD]
+        return np.concatenate([transforms[_JOINTS, :3, 3], self._face @ head[:3, :3].T + head[:3, 3]])
+
     def _rays(self, image: np.ndarray, seen: np.ndarray, size: tuple[int, int]) -> Float64[np.ndarray, "n 2"]:
         """x and y, at depth 1, of the directions in which image points are seen."""
         centre = np.array([0.5 * size[0], 0.5 * size[1]])
-        in_sight = np.where(seen[:, None] > 0, image, centre)
-        rays: np.ndarray = (in_sight - centre) * (np.array([1.0, -1.0]) / self._focal_px(size))
+        rays: np.ndarray = (image - centre) * (_UPWARDS / self._focal_px(size))
+        rays[seen <= 0] = 0  # may be no numbers
         return rays
 
     def _focal_px(self, image_size: tuple[int, int]) -> float:
@@ -118,22 +142,27 @@ def _fit_transl(points: np.ndarray, rays: np.ndarray, seen: np.ndarray, rounds: 
     A point p + t on the ray r at depth -(p_z + t_z) has t_xy + r t_z = -(p_xy + r p_z): linear in t, solved by least
     squares, in each further round with the points that disagree weighed down.
     """
-    if np.count_nonzero(seen > 0.5) < _FEWEST:
+    clear = seen > 0.5
+    if clear.sum() < _FEWEST:
         return None
     wanted = -(points[:, :2] + rays * points[:, 2:])
+    products = np.empty((len(points), 7))
+    products[:, 0] = 1
+    products[:, 1:3], products[:, 3:5] = rays, wanted
+    products[:, 5], products[:, 6] = np.vecdot(rays, rays), np.vecdot(rays, wanted)
     weight = seen
-    transl = np.empty(3)
-    for _ in range(rounds):
-        share = weight / weight.sum()
-        ray, want = share @ rays, share @ wanted
-        apart = rays - ray
-        spread = share @ np.vecdot(apart, apart)
+    for left in reversed(range(rounds)):
+        # weighted means, the last two about those of their factors
+        total, *sums = (weight @ products).tolist()
+        ray_x, ray_y, want_x, want_y, spread, agreement = (each / total for each in sums)
+        spread -= ray_x * ray_x + ray_y * ray_y
         if spread < 1e-9:
             return None
-        transl[2] = share @ np.vecdot(apart, wanted - want) / spread
-        transl[:2] = want - ray * transl[2]
-        off = wanted - transl[:2] - rays * transl[2]
-        weight = seen / (1 + np.vecdot(off, off) / _OUTLIER_M**2)
-    if not points[:, 2].max(where=seen > 0.5, initial=-np.inf) + transl[2] < -_NEAREST_M:
+        z = (agreement - ray_x * want_x - ray_y * want_y) / spread
+        transl = np.array([want_x - ray_x * z, want_y - ray_y * z, z])
+        if left:
+            off = wanted - transl[:2] - rays * z
+            weight = seen / (1 + np.vecdot(off, off) * _OUTLIER_M**-2)
+    if not points[clear, 2].max() + z < -_NEAREST_M:
         return None
     return transl

@@ -16,13 +16,14 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from lhm_runtime.body.joints import JAW, LEFT_HAND, NUM_JOINTS, RIGHT_EYE, RIGHT_HAND, ROOT
-from lhm_runtime.body.rotations import quat_multiply_wxyz, quat_wxyz_to_rotvec, rotvec_to_quat_wxyz
+from lhm_runtime.body.rotations import quat_multiply_wxyz
 from lhm_runtime.errors import InvalidInputError, require_finite, require_shape
 from lhm_runtime.motion.foot_contact import FootLock
 from lhm_runtime.types import SmplxPose
 
 _TRANSL = NUM_JOINTS  # its row among the signals: 55 joints, the translation, the expression
 _SAME = 1e-9  # a residual below this is rounding
+_NOTHING = 1e-150  # makes 0 / 0 the 1 it is the limit of
 _MIN_TRUST = 0.1  # even a joint never seen follows at last: the solver eases it to rest
 _GIVE_UP = 3  # times confirm_s: jumps that never agree are believed then
 _NOISE_BAND = 2.0  # standard deviations
@@ -93,21 +94,21 @@ class _Signals:
         flat = np.zeros((1 + len(pose.expression), 3))
         flat[0] = pose.transl
         flat[1:, 0] = pose.expression
-        return _Signals(rotvec_to_quat_wxyz(pose.rotvec.astype(np.float64)), flat)
+        return _Signals(_quat_of(pose.rotvec), flat)
 
     def minus(self, *starts: "_Signals") -> list[Float64[np.ndarray, "m 3"]]:
         """The steps that lead here from each start, rotations as rotvecs in its frame."""
         # one batch for all of them: numpy's time goes by calls, not by rows
-        inverse = np.concatenate([start.quat_wxyz for start in starts]) * _CONJUGATE
-        steps = quat_wxyz_to_rotvec(_multiply(inverse, np.concatenate([self.quat_wxyz] * len(starts))))
-        return [
-            np.concatenate([steps[i * NUM_JOINTS : (i + 1) * NUM_JOINTS], self.flat - start.flat])
-            for i, start in enumerate(starts)
-        ]
+        inverse = np.array([start.quat_wxyz for start in starts]) * _CONJUGATE
+        steps = np.empty((len(starts), NUM_JOINTS + len(self.flat), 3))
+        steps[:, :NUM_JOINTS] = _rotvec_of(_multiply(inverse, self.quat_wxyz))
+        for step, start in zip(steps, starts, strict=True):
+            np.subtract(self.flat, start.flat, out=step[NUM_JOINTS:])
+        return list(steps)
 
     def plus(self, step: Float64[np.ndarray, "m 3"]) -> "_Signals":
         """Where ``step`` leads from here."""
-        turned = _multiply(self.quat_wxyz, rotvec_to_quat_wxyz(step[:NUM_JOINTS]))
+        turned = _multiply(self.quat_wxyz, _quat_of(step[:NUM_JOINTS]))
         return _Signals(turned, self.flat + step[NUM_JOINTS:])
 
     def where(self, chosen: np.ndarray, other: "_Signals") -> "_Signals":
@@ -184,18 +185,20 @@ class Smoother:
             (residual,) = measured.minus(state.filtered)
 
         move = self._tuning.gain(state.lag, residual, dt, confidence)[:, None] * residual
-        same = (np.abs(residual) < _SAME).all(1)
-        filtered = measured.where(same, state.filtered.plus(move))
+        same = np.vecdot(residual, residual) < _SAME**2
+        filtered = state.filtered.plus(move)
+        if same.any():
+            filtered = measured.where(same, filtered)
         velocity = step / dt
         ahead = filtered
         if config.predict_s:
             further = _extrapolate(move / dt, velocity, state.velocity, config.predict_s)
             ahead = filtered.plus(further)
-            same &= (np.abs(further) < _SAME).all(1)
+            same &= np.vecdot(further, further) < _SAME**2
 
         exact = same & ~held
-        rotvec = quat_wxyz_to_rotvec(ahead.quat_wxyz).astype(np.float32)
-        rotvec[exact[:NUM_JOINTS]] = pose.rotvec[exact[:NUM_JOINTS]]  # not even rounding moves what stands still
+        rotvec = _rotvec_of(ahead.quat_wxyz).astype(np.float32)
+        np.copyto(rotvec, pose.rotvec, where=exact[:NUM_JOINTS, None])  # not even rounding moves what stands still
         transl = ahead.flat[0].astype(np.float32)
         if self._feet:
             transl = self._feet.steady(rotvec, transl, pose.timestamp_s)
@@ -226,14 +229,14 @@ class Smoother:
     ) -> np.ndarray:
         """[m] which signals jumped and have not been confirmed since."""
         limit = self._tuning.max_speed * dt + self._config.jump_slack
-        jumped: np.ndarray = (step * step).sum(1) > limit * limit
+        jumped: np.ndarray = np.vecdot(step, step) > limit * limit
         if not jumped.any():
             state.suspect_since_s.fill(np.inf)
             return jumped
         since = np.where(jumped, np.minimum(state.suspect_since_s, now_s), np.inf)
         state.suspect_since_s = since
         (change,) = measured.minus(state.suspect)
-        agrees = (change * change).sum(1) <= limit * limit
+        agrees = np.vecdot(change, change) <= limit * limit
         waited_s = now_s - np.where(jumped, since, now_s)
         confirm_s = self._config.confirm_s
         believed = jumped & ((agrees & (waited_s >= confirm_s)) | (waited_s >= _GIVE_UP * confirm_s))
@@ -284,17 +287,36 @@ class _Tuning:
         share = _smoothing_factor(self.lag_cutoff_hz, dt)
         lag += share[:, None] * (residual - lag)
         by_noise = _NOISE_BAND * self.noise * np.sqrt(share / (2 - share))  # white noise through this low pass
-        excess = np.maximum(np.sqrt((lag * lag).sum(1)) - by_noise, 0)
+        excess = np.maximum(np.sqrt(np.vecdot(lag, lag)) - by_noise, 0)
         cutoff_hz = self.min_cutoff_hz + self.beta * excess
         if confidence is not None:
             cutoff_hz[:NUM_JOINTS] *= _MIN_TRUST + (1 - _MIN_TRUST) * confidence
         return _smoothing_factor(cutoff_hz, dt)
 
 
-def _multiply(a: Float64[np.ndarray, "n 4"], b: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, "n 4"]:
+def _multiply(a: Float64[np.ndarray, "*b n 4"], b: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, "*b n 4"]:
     """``quat_multiply_wxyz`` as one matrix product, 4 times as fast for 55 joints."""
-    product: np.ndarray = (a[:, :, None] * b[:, None, :]).reshape(-1, 16) @ _PRODUCTS
+    product: np.ndarray = (a[..., None] * b[:, None]).reshape(*a.shape[:-1], 16) @ _PRODUCTS
     return product
+
+
+def _quat_of(rotvec: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 4"]:
+    """``rotvec_to_quat_wxyz`` with fewer calls."""
+    r = 0.5 * rotvec.astype(np.float64)
+    half = np.sqrt(np.vecdot(r, r)) + _NOTHING
+    quat_wxyz = np.empty((len(r), 4))
+    quat_wxyz[:, 0] = np.cos(half)
+    quat_wxyz[:, 1:] = (np.sin(half) / half)[:, None] * r
+    return quat_wxyz
+
+
+def _rotvec_of(quat_wxyz: Float64[np.ndarray, "*b 4"]) -> Float64[np.ndarray, "*b 3"]:
+    """``quat_wxyz_to_rotvec`` of unit quaternions with fewer calls."""
+    w, xyz = quat_wxyz[..., 0], quat_wxyz[..., 1:]
+    sine = np.sqrt(np.vecdot(xyz, xyz)) + _NOTHING
+    half = np.arctan2(np.copysign(sine, w), np.abs(w))
+    rotvec: np.ndarray = (2 * half / sine)[..., None] * xyz
+    return rotvec
 
 
 def _smoothing_factor(cutoff_hz: Float64[np.ndarray, " m"], dt: float) -> Float64[np.ndarray, " m"]:
@@ -315,13 +337,13 @@ def _extrapolate(
     Only as far as the last two measured steps both went its way: what has stopped, or has just jumped, is not
     carried on, so that constants and steps are never overshot.
     """
-    square = (velocity * velocity).sum(1)
-    way = np.minimum((velocity * measured).sum(1), (velocity * measured_before).sum(1))
+    square = np.vecdot(velocity, velocity)
+    way = np.minimum(np.vecdot(velocity, measured), np.vecdot(velocity, measured_before))
     share = np.clip(np.divide(way, square, out=np.zeros_like(way), where=square > 0), 0, 1)
     share[_TRANSL + 1 :] = 0
     reach_s = _PREDICTION_DECAY_S * (1 - np.exp(-ahead_s / _PREDICTION_DECAY_S))
     step: np.ndarray = (share * reach_s)[:, None] * velocity
-    length = np.sqrt((step * step).sum(1))
+    length = np.sqrt(np.vecdot(step, step))
     step *= np.minimum(1, _MAX_PREDICTION / np.maximum(length, _MAX_PREDICTION))[:, None]
     return step
 

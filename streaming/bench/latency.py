@@ -43,7 +43,7 @@ _CODE_STEP_MS: Final = 50
 _WARM_UP_S: Final = 5.0
 _GAUSSIANS: Final = 40_000
 
-_MEASURE: Final = """(([stackedWidth, period]) => {
+_MEASURE: Final = """(([width, period, loop]) => {
   const W = 128, H = 8, pens = {}
   const read = (video, scale, name) => {
     const pen = pens[name] ??= new OffscreenCanvas(W, H).getContext('2d', { willReadFrequently: true })
@@ -72,12 +72,16 @@ _MEASURE: Final = """(([stackedWidth, period]) => {
   })
   let last = -1
   each(main, () => {
-    const code = read(main, main.videoWidth / stackedWidth, 'main'), now = performance.now()
+    const code = read(main, main.videoWidth / width, 'main'), now = performance.now()
     bench.frames++
     if (!code) { bench.unread++; return }
     bench.draw.push(since(performance.timeOrigin + now, code[0]))
-    if (code[1] !== last && shown.has(code[1])) bench.glass.push(now - shown.get(code[1]))
-    last = code[1]
+    // the camera's stamps only grow, and never by seconds: anything else is the same again, or misread
+    const step = (code[1] - last + loop) % loop
+    if (shown.has(code[1]) && (last < 0 || (step > 0 && step < loop / 5))) {
+      bench.glass.push(now - shown.get(code[1]))
+      last = code[1]
+    }
   })
 })"""
 """The page's corner read by other code than the page's own, which follows clients/web/src/live/probe.ts."""
@@ -144,7 +148,7 @@ async def measure(codec: Codec, size: int, fps: int, camera: Path | None, second
 
 async def _time(page: Page, kind: str, size: int, seconds: float) -> dict[str, Any]:
     await page.wait_for("document.getElementById('video')?.videoWidth > 0", 40.0)
-    await page.evaluate(f"{_MEASURE}([{size}, {PERIOD_MS}])")
+    await page.evaluate(f"{_MEASURE}([{size}, {PERIOD_MS}, {_CAMERA_FRAMES * _CODE_STEP_MS}])")
     await page.wait_for(f"bench.{kind}.length > 5", 40.0)
     await asyncio.sleep(_WARM_UP_S)
     await page.evaluate("bench.draw.length = bench.glass.length = bench.frames = bench.unread = 0")

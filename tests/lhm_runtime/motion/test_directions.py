@@ -5,7 +5,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lhm_runtime.body.rotations import rotvec_to_matrix
-from lhm_runtime.motion.directions import arc, cross, dot, frame, matrix_to_rotvec_below_pi, rotate, twist, unit, wrap
+from lhm_runtime.motion.directions import (
+    arc,
+    axis_and_angle,
+    cross,
+    dot,
+    ease,
+    frame,
+    matrix_to_rotvec_below_pi,
+    rotate,
+    smoothstep,
+    turn,
+    twist,
+    unit,
+    wrap,
+)
 
 VECTORS = arrays(np.float64, (4, 3), elements=st.floats(-2, 2)).filter(
     lambda v: (np.linalg.norm(v, axis=1) > 0.05).all()
@@ -62,6 +76,32 @@ def test_rotvecs_below_half_a_turn_come_back(v: np.ndarray) -> None:
     np.testing.assert_allclose(matrix_to_rotvec_below_pi(rotvec_to_matrix(v)), v, atol=1e-7)
     tiny = 1e-9 * v
     np.testing.assert_allclose(matrix_to_rotvec_below_pi(rotvec_to_matrix(tiny)), tiny, atol=1e-15)
+
+
+@given(v=VECTORS)
+def test_axis_and_angle_make_the_rotation(v: np.ndarray) -> None:
+    R = rotvec_to_matrix(v * np.minimum(1, 3.1 / np.linalg.norm(v, axis=1, keepdims=True)))
+    axis, angle = axis_and_angle(R)
+    np.testing.assert_allclose(turn(axis, angle), R, atol=1e-9)
+
+
+def test_without_an_axis_nothing_turns() -> None:
+    for R in (np.eye(3), np.diag([1.0, -1, -1])):  # half a turn has no axis here
+        axis, angle = axis_and_angle(R[None])
+        np.testing.assert_allclose(turn(axis, angle), np.eye(3)[None], atol=1e-12)
+
+
+def test_easing_goes_by_the_clock() -> None:
+    tau_s = np.array([0.2, 0.5])
+    twice = 1 - (1 - ease(0.1, tau_s)) ** 2
+    np.testing.assert_allclose(ease(0.2, tau_s), twice, atol=1e-4)
+    np.testing.assert_allclose(ease(0.0, tau_s), 0, atol=1e-4)
+    np.testing.assert_array_equal(ease(np.inf, tau_s), 1)
+    np.testing.assert_array_equal(ease(0.0, np.zeros(1)), 1)
+
+
+def test_a_smooth_step() -> None:
+    np.testing.assert_allclose(smoothstep(np.array([-1.0, 0, 0.5, 1, 2])), [0, 0, 0.5, 1, 1])
 
 
 @given(swing=st.floats(0, 3.0), turn=st.floats(-3.1, 3.1), heading=st.floats(0, 6.28))
