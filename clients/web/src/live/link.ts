@@ -1,0 +1,250 @@
+/** A connection to one session that looks after itself: signalling, peer, latency, and a new try when it breaks. */
+import type { ClientMessage, Control, ServerMessage, SessionState } from '../wire/messages'
+import { nowMs, ServerClock } from './clock'
+import { eachFrame } from './frames'
+import { Peer, type Codec } from './peer'
+import { nextPhase, type Event, type Phase, type Problem } from './phase'
+import { CornerReader, elapsedMs, Latencies } from './probe'
+import { Signalling, signalUrl, type Role } from './signalling'
+import { compareCounters, readCounters, type Counters, type StreamStats } from './stats'
+
+export interface LinkOptions {
+  session: string
+  role: Role
+  video: HTMLVideoElement
+  iceServers?: RTCIceServer[]
+  /** Ask for stacked frames whatever the session's background is. */
+  alpha?: boolean
+  codec?: Codec | null
+  /** The camera's video for a server that tracks. */
+  camera?: MediaStreamTrack | null
+  /** How long ago (ms) what carries this stamp was captured, for those who drive; null when unknown. */
+  captureAge?: (stampMs: number, nowMs: number) => number | null
+}
+
+export interface LiveStats extends StreamStats {
+  /** From server's pencil to this screen, by time code. */
+  drawToDisplayMs: number | null
+  /** From the camera to this screen, by time code. */
+  glassToGlassMs: number | null
+}
+
+export interface LinkHandlers {
+  onPhase: (phase: Phase) => void
+  onState: (state: SessionState) => void
+  onStats: (stats: LiveStats) => void
+  /** The server says why something was refused, though the connection stays. */
+  onNotice: (message: string) => void
+}
+
+const CONNECT_TIMEOUT_MS = 8000
+const STALL_MS = 5000
+const LOOK_EVERY_MS = 1000
+
+export class Link {
+  readonly drawToDisplay = new Latencies()
+  readonly glassToGlass = new Latencies()
+  #options: LinkOptions
+  #handlers: LinkHandlers
+  #phase: Phase = { name: 'off' }
+  #signalling: Signalling | null = null
+  #peer: Peer | null = null
+  #clock = new ServerClock()
+  #reader = new CornerReader()
+  #state: SessionState | null = null
+  #counters: Counters | null = null
+  #grewAtMs = 0
+  #lastCapture: number | null = null
+  #answered = false
+  #timers = new Set<ReturnType<typeof setTimeout>>()
+  #looking: ReturnType<typeof setInterval> | undefined
+  #stopFrames: () => void
+
+  constructor(options: LinkOptions, handlers: LinkHandlers) {
+    this.#options = options
+    this.#handlers = handlers
+    this.#stopFrames = eachFrame(options.video, () => this.#onFrame())
+    addEventListener('online', this.#hurry)
+    document.addEventListener('visibilitychange', this.#hurry)
+  }
+
+  get phase(): Phase {
+    return this.#phase
+  }
+
+  start(): void {
+    this.#happen({ type: 'start' })
+  }
+
+  /** For good: a link that was stopped is not started again. */
+  stop(): void {
+    this.#happen({ type: 'stop' })
+    this.#stopFrames()
+    removeEventListener('online', this.#hurry)
+    document.removeEventListener('visibilitychange', this.#hurry)
+  }
+
+  /** Try again now instead of when the time comes. */
+  retry(): void {
+    this.#happen({ type: 'retry' })
+  }
+
+  control(change: Control): void {
+    this.#send({ type: 'control', ...change })
+  }
+
+  sendSample(sample: ArrayBuffer): boolean {
+    return this.#peer?.sendSample(sample) ?? false
+  }
+
+  #hurry = (): void => {
+    if (document.visibilityState === 'visible') this.retry()
+  }
+
+  #happen(event: Event): void {
+    const before = this.#phase
+    const phase = nextPhase(before, event)
+    if (phase === before) return
+    this.#phase = phase
+    if (phase.name === 'connecting') this.#open()
+    else if (phase.name !== 'live') this.#close()
+    if (phase.name === 'waiting') this.#after(phase.retryInMs, () => this.retry())
+    this.#handlers.onPhase(phase)
+  }
+
+  #lose(problem: Problem): void {
+    this.#happen({ type: 'lost', problem })
+  }
+
+  #open(): void {
+    this.#close()
+    const { session, role, alpha = false, iceServers, camera, codec = null, video } = this.#options
+    this.#answered = false
+    this.#counters = null
+    const peer = new Peer(
+      { iceServers: iceServers ?? [], camera: camera ?? null, codec },
+      {
+        onVideo: (stream) => {
+          video.srcObject = stream
+          void video.play().catch(() => {}) // paused by the browser: the poster's button starts it
+        },
+        onSignal: (message) => this.#send(message),
+        onFailed: () => this.#lose(this.#mediaProblem()),
+        onPong: (sentMs, serverMs) => this.#clock.add(sentMs, nowMs(), serverMs),
+      },
+    )
+    this.#peer = peer
+    this.#signalling = new Signalling(signalUrl(new URL(location.href), session, role, { alpha, codec }), {
+      onOpen: () => void peer.offer().catch((error: unknown) => this.#refuse('offer', error)),
+      onMessage: (message) =>
+        void this.#onMessage(peer, message).catch((error: unknown) => this.#refuse('answer', error)),
+      onClosed: () => this.#lose({ code: 'unreachable' }),
+    })
+    this.#grewAtMs = performance.now()
+    this.#looking = setInterval(() => void this.#look(peer), LOOK_EVERY_MS)
+    this.#after(CONNECT_TIMEOUT_MS, () => {
+      if (this.#phase.name === 'connecting') this.#lose(this.#mediaProblem())
+    })
+  }
+
+  #close(): void {
+    clearInterval(this.#looking)
+    for (const timer of this.#timers) clearTimeout(timer)
+    this.#timers.clear()
+    this.#options.video.pause() // an ending track turns black; so the last picture stays
+    this.#signalling?.close()
+    this.#peer?.close()
+    this.#signalling = this.#peer = null
+  }
+
+  #mediaProblem(): Problem {
+    if (!this.#answered) return { code: 'unreachable' }
+    if (this.#peer?.connection.connectionState === 'connected') return { code: 'stalled' }
+    return { code: 'blocked', candidates: [...(this.#peer?.candidates ?? [])] }
+  }
+
+  #refuse(reason: string, error: unknown): void {
+    this.#lose({ code: 'refused', reason, message: error instanceof Error ? error.message : String(error) })
+  }
+
+  async #onMessage(peer: Peer, message: ServerMessage): Promise<void> {
+    if (peer !== this.#peer) return
+    switch (message.type) {
+      case 'answer':
+        this.#answered = true
+        return peer.accept(message.sdp)
+      case 'candidate':
+        return peer.addCandidate(message.candidate)
+      case 'state': {
+        const { type: _, ...state } = message
+        this.#state = state
+        return this.#handlers.onState(state)
+      }
+      case 'error':
+        if (this.#phase.name === 'live') return this.#handlers.onNotice(message.message)
+        return this.#lose({ code: 'refused', reason: message.code, message: message.message })
+      case 'bye':
+        return this.#happen({ type: 'bye', reason: message.reason })
+    }
+  }
+
+  async #look(peer: Peer): Promise<void> {
+    const report = await peer.connection.getStats()
+    if (peer !== this.#peer) return
+    peer.ping(nowMs())
+    const before = this.#counters
+    const counters = readCounters(report.entries(), performance.now())
+    if (!counters) return
+    this.#counters = counters
+    if (counters.framesDecoded > 0) this.#happen({ type: 'picture' })
+    if (counters.framesDecoded > (before?.framesDecoded ?? 0) || document.hidden) this.#grewAtMs = counters.atMs
+    else if (counters.atMs - this.#grewAtMs > STALL_MS) return this.#lose({ code: 'stalled' })
+    const stream = before && compareCounters(before, counters)
+    if (!stream || this.#phase.name !== 'live') return
+    const probing = this.#state?.probe ?? false
+    const stats = {
+      ...stream,
+      drawToDisplayMs: probing ? this.drawToDisplay.recentMedian : null,
+      glassToGlassMs: probing ? this.glassToGlass.recentMedian : null,
+    }
+    this.#send({
+      type: 'report',
+      fps: stats.fps,
+      glass_to_glass_ms: stats.glassToGlassMs,
+      draw_to_display_ms: stats.drawToDisplayMs,
+      bitrate_bps: stats.bitrateBps,
+      dropped: stats.dropped,
+      width: stats.width,
+      height: stats.height,
+    })
+    this.#handlers.onStats(stats)
+  }
+
+  #onFrame(): void {
+    this.#happen({ type: 'picture' })
+    if (!this.#state?.probe) return
+    const code = this.#reader.read(this.#options.video)
+    if (!code) return
+    const now = nowMs()
+    const clock = this.#clock.best
+    if (clock) this.drawToDisplay.add(elapsedMs(now + clock.offsetMs, code.drawnMs))
+    const { captureAge } = this.#options
+    if (captureAge && code.capturedMs !== null && code.capturedMs !== this.#lastCapture) {
+      const age = captureAge(code.capturedMs, now)
+      if (age !== null) this.glassToGlass.add(age)
+    }
+    this.#lastCapture = code.capturedMs // the same landmarks shown again are not late
+  }
+
+  #send(message: ClientMessage): void {
+    this.#signalling?.send(message)
+  }
+
+  #after(ms: number, act: () => void): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      act()
+    }, ms)
+    this.#timers.add(timer)
+  }
+}

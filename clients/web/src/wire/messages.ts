@@ -1,0 +1,175 @@
+/** What the server and the page say to each other, and REST calls (docs: /docs on the server). */
+
+export type Framing = 'full' | 'half' | 'head'
+export type Source = 'browser' | 'webcam' | 'replay' | 'idle'
+export type Quality = 'auto' | 'low' | 'medium' | 'high'
+
+export interface Avatar {
+  id: string
+  name: string
+  /** URL of a picture of the avatar, if there is one. */
+  preview: string | null
+  method: string
+  created_at: string
+  warnings: string[]
+  /** URL of the photo it was made from, for a blurred background, if the server keeps it. */
+  backdrop?: string | null
+}
+
+export interface SessionSummary {
+  id: string
+  avatar: string
+  source: Source
+  viewers: number
+  fps: number
+}
+
+export interface ServerState {
+  version: string
+  sessions: SessionSummary[]
+  avatars: Avatar[]
+  sources: Source[]
+  replays: string[]
+  ice_servers?: RTCIceServer[]
+}
+
+export interface Job {
+  state: 'running' | 'done' | 'failed'
+  stage: string
+  fraction: number
+  message: string
+  warnings: string[]
+  avatar?: string
+}
+
+/** Fields of a session that the page can change. */
+export interface SessionSettings {
+  framing: Framing
+  /** Six hex digits, or 'transparent'. */
+  background: string
+  mirror: boolean
+  /** Where the camera stands, radians round the person; 0 sees the face. */
+  yaw: number
+  quality: Quality
+  /** Whether frames carry the time code of streaming/time_code.py. */
+  probe: boolean
+}
+
+export interface SessionState extends SessionSettings {
+  id: string
+  avatar: string
+  source: Source
+  replay?: string | null
+  /** Size of the picture; a stacked frame is twice as high. */
+  width: number
+  height: number
+  fps: number
+  viewers: number
+}
+
+export type Control = Partial<SessionSettings> & { calibrate?: true }
+
+export interface Report {
+  fps: number
+  glass_to_glass_ms: number | null
+  draw_to_display_ms: number | null
+  bitrate_bps: number
+  dropped: number
+  width: number
+  height: number
+}
+
+export type ClientMessage =
+  | { type: 'offer'; sdp: string }
+  | { type: 'candidate'; candidate: RTCIceCandidateInit | null }
+  | ({ type: 'control' } & Control)
+  | ({ type: 'report' } & Report)
+
+export type ServerMessage =
+  | { type: 'answer'; sdp: string }
+  | { type: 'candidate'; candidate: RTCIceCandidateInit | null }
+  | ({ type: 'state' } & SessionState)
+  | { type: 'error'; code: string; message: string }
+  | { type: 'bye'; reason: string }
+
+/** An answer of the server that says what went wrong. */
+export class ServerError extends Error {
+  readonly status: number
+  readonly code: string
+
+  constructor(status: number, code: string, message: string) {
+    super(message)
+    this.status = status
+    this.code = code
+  }
+}
+
+async function call<T>(path: string, init?: RequestInit): Promise<T> {
+  let response: Response
+  try {
+    response = await fetch(path, init)
+  } catch {
+    throw new ServerError(0, 'unreachable', 'The server does not answer.')
+  }
+  const text = await response.text()
+  if (response.ok) return (text ? JSON.parse(text) : undefined) as T
+  let error: { code?: string; message?: string } = {}
+  try {
+    error = (JSON.parse(text) as { error?: typeof error }).error ?? {}
+  } catch {
+    // not ours: a proxy's page, perhaps
+  }
+  const status = `${response.status} ${response.statusText}`.trim()
+  throw new ServerError(response.status, error.code ?? 'http', error.message ?? `The server answered ${status}.`)
+}
+
+const json = (method: string, body: unknown): RequestInit => ({
+  method,
+  headers: { 'Content-Type': 'application/json' },
+  body: JSON.stringify(body),
+})
+
+export interface NewSession {
+  avatar: string
+  source: Source
+  replay?: string
+  width: number
+  height: number
+}
+
+export const server = {
+  state: () => call<ServerState>('/api/state'),
+  job: (id: string) => call<Job>(`/api/jobs/${encodeURIComponent(id)}`),
+  deleteAvatar: (id: string) => call<void>(`/api/avatars/${encodeURIComponent(id)}`, { method: 'DELETE' }),
+  startSession: (wish: NewSession & Partial<SessionSettings>) =>
+    call<{ id: string }>('/api/sessions', json('POST', wish)),
+  endSession: (id: string) => call<void>(`/api/sessions/${encodeURIComponent(id)}`, { method: 'DELETE' }),
+  uploadPhoto: (photo: File) => {
+    const form = new FormData()
+    form.append('photo', photo)
+    return call<{ job: string }>('/api/avatars', { method: 'POST', body: form })
+  },
+}
+
+/** Follow a job to its end, telling each new state of it. */
+export async function followJob(
+  id: string,
+  onProgress: (job: Job) => void,
+  { intervalMs = 250, wait = sleep }: { intervalMs?: number; wait?: (ms: number) => Promise<void> } = {},
+): Promise<Job> {
+  let misses = 0
+  for (;;) {
+    try {
+      const job = await server.job(id)
+      misses = 0
+      onProgress(job)
+      if (job.state !== 'running') return job
+    } catch (error) {
+      // the server may be busy or restarting; a job it does not know is lost for good
+      if (!(error instanceof ServerError) || error.status === 404 || ++misses > 20) throw error
+    }
+    await wait(intervalMs * (1 + misses))
+  }
+}
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

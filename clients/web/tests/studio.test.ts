@@ -1,0 +1,174 @@
+import { describe, expect, it } from 'vitest'
+import { troubleWithCamera, troubleWithConnection } from '../src/studio/help_texts'
+import { chooseFormat, fileName } from '../src/studio/recorder'
+import { coveringPart } from '../src/studio/scene'
+import { pressed, type Shortcut } from '../src/studio/shortcuts'
+import {
+  initialState,
+  pictureSize,
+  serverBackground,
+  startAction,
+  statusOf,
+  type StudioState,
+} from '../src/studio/state'
+import type { Avatar, ServerState, SessionState } from '../src/wire/messages'
+
+const person: Avatar = { id: 'ada', name: 'Ada', preview: null, method: 'builtin', created_at: '', warnings: [] }
+const known: ServerState = {
+  version: '1',
+  sessions: [],
+  avatars: [person, { ...person, id: 'grace' }],
+  sources: ['browser', 'replay', 'idle'],
+  replays: ['wave'],
+}
+const fresh = initialState(null, false)
+const ready: StudioState = { ...fresh, server: known, avatar: 'ada', source: 'idle' }
+const running = { avatar: 'ada', source: 'idle', replay: null } as SessionState
+
+describe('the start button', () => {
+  it('waits for a person, and for a recording where one is needed', () => {
+    expect(startAction(fresh).enabled).toBe(false)
+    expect(startAction({ ...ready, avatar: 'gone' }).enabled).toBe(false)
+    expect(startAction({ ...ready, source: 'replay' }).enabled).toBe(false)
+    expect(startAction({ ...ready, source: 'replay', replay: 'wave' }).enabled).toBe(true)
+    expect(startAction(ready)).toEqual({ label: 'Start', act: 'start', enabled: true })
+  })
+
+  it('is off while something is being made or started', () => {
+    const job = { state: 'running' as const, stage: '', fraction: 0, message: '', warnings: [] }
+    expect(startAction({ ...ready, job }).enabled).toBe(false)
+    expect(startAction({ ...ready, starting: true })).toMatchObject({ label: 'Starting', enabled: false })
+  })
+
+  it('stops what runs, or switches to another choice', () => {
+    const live = { ...ready, session: 's', sessionState: running }
+    expect(startAction(live)).toEqual({ label: 'Stop', act: 'stop', enabled: true })
+    expect(startAction({ ...live, sessionState: null }).act).toBe('stop')
+    expect(startAction({ ...live, avatar: 'grace' })).toEqual({ label: 'Switch to this', act: 'switch', enabled: true })
+    expect(startAction({ ...live, source: 'browser' }).act).toBe('switch')
+    const replaying = {
+      ...live,
+      source: 'replay' as const,
+      sessionState: { ...running, source: 'replay' as const, replay: 'wave' },
+    }
+    expect(startAction({ ...replaying, replay: 'wave' }).act).toBe('stop')
+    expect(startAction({ ...replaying, replay: 'dance' }).act).toBe('switch')
+  })
+})
+
+describe('the status', () => {
+  it.each([
+    [fresh, 'Looking for the server'],
+    [ready, 'Ready'],
+    [{ ...ready, serverDown: true }, 'Server does not answer'],
+    [{ ...ready, phase: { name: 'connecting', attempt: 1 } }, 'Connecting'],
+    [{ ...ready, phase: { name: 'connecting', attempt: 3 } }, 'Reconnecting, try 3'],
+    [{ ...ready, phase: { name: 'live' } }, 'Live'],
+    [{ ...ready, phase: { name: 'live' }, tracking: 'loading' }, 'Loading tracking'],
+    [
+      { ...ready, phase: { name: 'waiting', attempt: 1, retryInMs: 1, problem: { code: 'stalled' } } },
+      'Connection lost',
+    ],
+  ] as [StudioState, string][])('%#: %s', (state, text) => expect(statusOf(state).text).toBe(text))
+})
+
+describe('what is remembered', () => {
+  it('survives what it cannot read', () => {
+    expect(initialState('{', false)).toEqual(fresh)
+    expect(initialState('{"settings":{"framing":"head"}}', false).settings).toEqual({
+      ...fresh.settings,
+      framing: 'head',
+    })
+    expect(initialState('{"source":"idle"}', false).source).toBe('idle')
+  })
+
+  it('starts dark in the dark', () => {
+    expect(initialState(null, true).settings.background).not.toEqual(fresh.settings.background)
+  })
+})
+
+describe('the picture', () => {
+  it('has the shape of the stage, within reason', () => {
+    const shape = (width: number, height: number) => {
+      const size = pictureSize(width, height)
+      expect((size.width % 16) + (size.height % 16)).toBe(0)
+      expect(Math.abs(size.width * size.height - 600_000)).toBeLessThan(20_000)
+      return size.width / size.height
+    }
+    expect(shape(840, 700)).toBeCloseTo(1.2, 1)
+    expect(shape(366, 490)).toBeCloseTo(0.75, 1)
+    expect(shape(3000, 400)).toBeCloseTo(1.6, 1)
+    expect(shape(10, 4000)).toBeCloseTo(0.56, 1)
+    expect(pictureSize(0, 0)).toEqual(pictureSize(500, 500)) // a hidden page
+  })
+
+  it('has a background that the server knows', () => {
+    expect(serverBackground({ kind: 'colour', hex: '#00b140' })).toBe('00b140')
+    expect(serverBackground({ kind: 'picture', url: 'blob:x' })).toBe('transparent')
+  })
+
+  it('is covered by what lies behind it', () => {
+    expect(coveringPart({ width: 400, height: 200 }, { width: 100, height: 100 })).toEqual({
+      x: 100,
+      y: 0,
+      width: 200,
+      height: 200,
+    })
+    expect(coveringPart({ width: 100, height: 400 }, { width: 200, height: 200 })).toEqual({
+      x: 0,
+      y: 150,
+      width: 100,
+      height: 100,
+    })
+  })
+
+  it('is kept in the best format there is', () => {
+    expect(chooseFormat(false, () => true)).toContain('mp4')
+    expect(chooseFormat(true, () => true)).toContain('webm')
+    expect(chooseFormat(false, (type) => type === 'video/webm')).toBe('video/webm')
+    expect(chooseFormat(true, () => false)).toBeNull()
+    expect(fileName('video/mp4;codecs=avc1', new Date(2026, 10, 22, 9, 5, 7))).toBe('lhm-live 2026-11-22 09.05.07.mp4')
+  })
+})
+
+describe('keys', () => {
+  const none = { ctrlKey: false, metaKey: false, altKey: false, repeat: false }
+  const press = (key: string, focus: { tagName: string; type?: string } | null = null, held = {}) => {
+    const done: string[] = []
+    const shortcuts: Shortcut[] = ['Space', 'M', '1', '?'].map((known) => ({
+      key: known,
+      says: '',
+      act: () => done.push(known),
+    }))
+    pressed(shortcuts, { key, ...none, ...held }, focus)
+    return done
+  }
+
+  it('work in either case', () => {
+    expect([press('m'), press('M'), press('?'), press(' '), press('x')]).toEqual([['M'], ['M'], ['?'], ['Space'], []])
+  })
+
+  it('stay out of the way of typing, of buttons and of other shortcuts', () => {
+    expect(press('m', { tagName: 'INPUT', type: 'text' })).toEqual([])
+    expect(press('m', { tagName: 'INPUT', type: 'radio' })).toEqual(['M'])
+    expect(press('1', { tagName: 'SELECT' })).toEqual([])
+    expect(press(' ', { tagName: 'BUTTON' })).toEqual([])
+    expect(press('m', null, { ctrlKey: true })).toEqual([])
+    expect(press('m', null, { repeat: true })).toEqual([])
+  })
+})
+
+describe('help', () => {
+  it('says where a camera works', () => {
+    const { steps, detail } = troubleWithCamera('insecure', '', new URL('http://192.0.2.7:8080/'))
+    expect(steps[0]).toContain('http://localhost:8080')
+    expect(detail).toContain('192.0.2.7')
+  })
+
+  it('knows blocked UDP by what was tried', () => {
+    expect(troubleWithConnection({ code: 'blocked', candidates: ['host/udp'] })).toMatchObject({
+      title: 'The network lets no video through',
+      detail: 'Paths offered from here: host/udp',
+    })
+  })
+})
