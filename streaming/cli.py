@@ -31,6 +31,8 @@ from streaming.film import Film, draw, plan_demo, plan_film, sample_frames
 from streaming.inspection import describe_avatar, describe_gaussians
 from streaming.picture_files import write_frames, write_sheet
 from streaming.reconstruct_command import reconstruct_command
+from streaming.serve_command import demo as demo_studio
+from streaming.serve_command import serve
 from streaming.track_command import track
 from streaming.video_file import write_video
 
@@ -388,6 +390,8 @@ def _parse_colour(text: str) -> tuple[float, float, float]:
 
 app.command("reconstruct")(reconstruct_command)
 app.command()(track)
+app.command()(serve)
+app.command("studio")(demo_studio)
 app.add_typer(bench, name="bench")
 
 
