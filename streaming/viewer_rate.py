@@ -49,7 +49,7 @@ class ViewerRate:
         elapsed = 0.0 if self._heard_at is None else min(now - self._heard_at, 2.0)
         self._heard_at = now
         little_was_sent = sent_bps < 0.7 * target_bps and estimate_bps >= 1.2 * sent_bps
-        if usable < self._estimated_bps and little_was_sent:
+        if usable <= self._estimated_bps and little_was_sent:
             crept = self._estimated_bps * _GROWTH_PER_S**elapsed
             self._estimated_bps = max(self._estimated_bps, min(crept, max(3 * estimate_bps, _TRIED_BPS)))
         else:

@@ -120,7 +120,7 @@ async def _receive(track: PacketTrack, received: list[int]) -> None:
 
 async def _send_landmarks(live: Session, avatar: Avatar, fps: int) -> None:
     """What a page sends of somebody who waves; writing it counts as event loop."""
-    motion = wave(4.0, fps, avatar.expression_names)
+    motion = wave(4.0, float(fps), avatar.expression_names)
     joints = forward_kinematics(motion.rotvec[0], avatar.rest_joints, motion.transl[0])[:, :3, 3]
     tracker = IdealTracker(avatar.rest_joints, frame_person(joints, "full", 640, 640))
     seen = [tracker.see(motion.pose(i)) for i in range(len(motion))]

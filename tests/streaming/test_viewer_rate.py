@@ -34,6 +34,15 @@ def test_after_congestion_an_easy_picture_creeps_back_up() -> None:
     assert rate.bps > 600_000
 
 
+def test_one_low_report_does_not_hold_the_rate_down_for_good() -> None:
+    rate = ViewerRate(1_000_000)
+    rate.on_estimate(266_000, 260_000, 300_000, 0.0)
+    assert rate.bps == pytest.approx(HEADROOM * 266_000)
+    for second in range(1, 30):
+        rate.on_estimate(266_000, 90_000, 300_000, float(second))
+    assert rate.bps > 600_000
+
+
 def test_heavy_loss_halves_and_light_loss_recovers() -> None:
     rate = ViewerRate(1_000_000)
     rate.on_loss(0.5)

@@ -223,7 +223,7 @@ export class Link {
   #onFrame(): void {
     this.#happen({ type: 'picture' })
     if (!this.#state?.probe) return
-    const code = this.#reader.read(this.#options.video)
+    const code = this.#reader.read(this.#options.video, this.#state.width)
     if (!code) return
     const now = nowMs()
     const clock = this.#clock.best

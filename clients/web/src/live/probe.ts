@@ -56,9 +56,11 @@ export function readTimeCode(rgba: Uint8ClampedArray): TimeCode | null {
 export class CornerReader {
   #context = new OffscreenCanvas(WIDTH, HEIGHT).getContext('2d', { willReadFrequently: true })
 
-  read(video: HTMLVideoElement): TimeCode | null {
-    if (!this.#context || video.videoWidth < WIDTH) return null
-    this.#context.drawImage(video, 0, 0, WIDTH, HEIGHT, 0, 0, WIDTH, HEIGHT)
+  /** `drawnWidth` is the width the code was drawn at: a lower quality tier sends the picture, and the code, smaller. */
+  read(video: HTMLVideoElement, drawnWidth = video.videoWidth): TimeCode | null {
+    const scale = video.videoWidth / drawnWidth
+    if (!this.#context || video.videoWidth < WIDTH * scale || !(scale > 0)) return null
+    this.#context.drawImage(video, 0, 0, WIDTH * scale, HEIGHT * scale, 0, 0, WIDTH, HEIGHT)
     return readTimeCode(this.#context.getImageData(0, 0, WIDTH, HEIGHT).data)
   }
 }

@@ -1,0 +1,108 @@
+"""The avatars of one server: a folder with an .avatar, a picture and a few facts of each."""
+
+import json
+import re
+import secrets
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from lhm_runtime.avatar import Avatar, load_avatar
+from lhm_runtime.files import write_atomically
+from streaming.errors import RefusedError
+
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_MAX_NAME: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarFacts:
+    """What a page says about an avatar."""
+
+    name: str
+    method: str
+    """Its reconstructor."""
+    created_at: str
+    """ISO 8601, UTC."""
+    warnings: tuple[str, ...] = ()
+
+
+class AvatarStore:
+    """Avatars by id: ids are names of files, so no other is ever looked up."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep them in ``folder``, which is made if need be; raises OSError where that is not possible."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def list(self) -> dict[str, AvatarFacts]:
+        """All that are complete, the newest first."""
+        found = {}
+        for path in self._folder.glob("*.json"):
+            facts = _read_facts(path)
+            if facts is not None and self.avatar_path(path.stem).is_file():
+                found[path.stem] = facts
+        return dict(sorted(found.items(), key=lambda entry: entry[1].created_at, reverse=True))
+
+    def load(self, avatar_id: str) -> Avatar:
+        """The avatar; raises RefusedError when there is none, AvatarFileError when its file is damaged."""
+        self.require(avatar_id)
+        return load_avatar(self.avatar_path(avatar_id))
+
+    def require(self, avatar_id: str) -> None:
+        """Raise RefusedError unless there is such an avatar."""
+        if not (_ID.fullmatch(avatar_id) and self.avatar_path(avatar_id).is_file()):
+            raise RefusedError(404, "unknown_avatar", f"there is no avatar {avatar_id[:64]!r}")
+
+    def delete(self, avatar_id: str) -> None:
+        """Remove the avatar and everything about it; raises RefusedError when there is none."""
+        self.require(avatar_id)
+        for path in (
+            self.facts_path(avatar_id),
+            self.avatar_path(avatar_id),
+            self.preview_path(avatar_id),
+            self.backdrop_path(avatar_id),
+        ):
+            path.unlink(missing_ok=True)
+
+    def new_id(self, name: str) -> str:
+        """An id that is free, and tells something of ``name``."""
+        word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24]
+        return f"{word or 'avatar'}-{secrets.token_hex(4)}"
+
+    def avatar_path(self, avatar_id: str) -> Path:
+        """Where its Gaussians are."""
+        return self._folder / f"{avatar_id}.avatar"
+
+    def facts_path(self, avatar_id: str) -> Path:
+        """Where its facts are; written last, so that what has them is complete."""
+        return self._folder / f"{avatar_id}.json"
+
+    def preview_path(self, avatar_id: str) -> Path:
+        """Where its picture is, if it has one."""
+        return self._folder / f"{avatar_id}.png"
+
+    def backdrop_path(self, avatar_id: str) -> Path:
+        """Where the blurred surroundings of its photo are, if it has any."""
+        return self._folder / f"{avatar_id}.backdrop.jpg"
+
+
+def write_facts(path: Path, facts: AvatarFacts) -> None:
+    """Write what ``AvatarStore.list`` reads."""
+    write_atomically(path, json.dumps(asdict(facts), ensure_ascii=False).encode())
+
+
+def tidy_name(file_name: str) -> str:
+    """What to call the avatar of an uploaded file."""
+    stem = re.split(r"[/\\]", file_name)[-1].rpartition(".")[0] or file_name
+    printable = "".join(letter if letter.isprintable() else " " for letter in stem)
+    return " ".join(printable.replace("_", " ").split())[:_MAX_NAME] or "Avatar"
+
+
+def _read_facts(path: Path) -> AvatarFacts | None:
+    try:
+        known = json.loads(path.read_bytes())
+        facts = AvatarFacts(**{field.name: known[field.name] for field in fields(AvatarFacts)})
+    except (OSError, ValueError, KeyError, TypeError):  # not ours, or half written by a crash: not an avatar
+        return None
+    return AvatarFacts(str(facts.name), str(facts.method), str(facts.created_at), tuple(map(str, facts.warnings)))

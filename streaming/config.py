@@ -1,0 +1,207 @@
+"""The server's settings: defaults here, then a YAML file, then environment variables; an unknown key is an error.
+
+``LHM_LIVE_VIDEO__FPS=60`` overrides ``video: {fps: ...}`` of the file. Only this module reads either; everything else
+is handed plain values.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml  # type: ignore[import-untyped]
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from lhm_runtime.errors import InvalidInputError
+from lhm_runtime.models import MODELS_VARIABLE
+from lhm_runtime.motion.tracker import Mode
+from streaming.encoder import CEILING_BPS, Codec, Preset
+from streaming.lowlatency import Loopback
+
+PREFIX: Final = "LHM_LIVE_"
+_DELIMITER: Final = "__"
+
+MAX_SIDE: Final = 2048
+"""Longest side of a live picture, pixels."""
+
+
+def _data_folder() -> Path:
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "lhm-live"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _even(side: int) -> int:
+    if side % 2:
+        raise ValueError(f"{side} is odd; video needs even sides")
+    return side
+
+
+Side = Annotated[int, Field(ge=64, le=MAX_SIDE), AfterValidator(_even)]
+"""Width or height of a live picture, pixels."""
+
+
+class Server(_Section):
+    """Where the server listens, and how much it takes on."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets the whole network in."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0: any free one."""
+    max_sessions: int = Field(default=8, ge=1)
+    max_viewers: int = Field(default=64, ge=1)
+    """Peer connections of all sessions together."""
+    linger_s: float = Field(default=120.0, gt=0)
+    """A session that nobody is connected to ends after this long."""
+    max_photo_mb: int = Field(default=32, ge=1, le=512)
+    origins: tuple[str, ...] = ()
+    """Pages of other origins that may use the server, as https://example.org; its own always may."""
+
+
+class Video(_Section):
+    """The picture, where a session does not ask for another."""
+
+    width: Side = 720
+    height: Side = 960
+    fps: int = Field(default=30, ge=1, le=60)
+    codecs: tuple[Codec, ...] = ("h264", "vp8")
+    """In order of preference; a viewer gets the first that it decodes."""
+    max_bps: int = Field(default=CEILING_BPS, ge=1_000_000, le=50_000_000)
+    """Most bits a second that one viewer is sent."""
+    preset: Preset = "superfast"
+    """x264's."""
+    hardware: bool = True
+    """Use the graphics card's encoder where it opens."""
+
+
+class IceServer(_Section):
+    """A STUN or TURN server."""
+
+    urls: tuple[str, ...]
+    username: str | None = None
+    credential: SecretStr | None = None
+
+
+class Rtc(_Section):
+    """How peers find each other."""
+
+    ice_servers: tuple[IceServer, ...] = ()
+    """None are needed on one machine or network."""
+    connect_timeout_s: float = Field(default=15.0, gt=0)
+    loopback: Loopback = "alone"
+    """When 127.0.0.1 is offered to peers: where there is no other address, or always, never, or only that."""
+
+
+class Motion(_Section):
+    """How what drives becomes poses."""
+
+    tracker: Mode = "auto"
+    person_height_m: float | None = Field(default=None, gt=0.3, lt=3)
+    """Of whoever drives; the avatar's where not given."""
+    fov_y_deg: float | None = Field(default=None, gt=0, lt=170)
+    """Vertical field of view of the camera; a common webcam's where not given."""
+    silence_s: float = Field(default=0.6, gt=0)
+    """After this long without a sample the avatar goes over to idle motion."""
+    lock_feet: bool = False
+
+
+class Storage(_Section):
+    """Where things are kept."""
+
+    data: Path = Field(default_factory=_data_folder)
+    """Avatars made of uploaded photos."""
+    replays: Path | None = None
+    """Folder of motions (.npz, .bvh, LHM folders) that pages may play."""
+    keep_photos: bool = False
+    """Whether uploaded photos stay beside their avatars; else they are deleted once the avatar is made."""
+
+
+class Log(_Section):
+    """What is written to standard error."""
+
+    style: Literal["auto", "pretty", "json"] = "auto"
+    """auto: pretty on a terminal, JSON lines elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """All settings; make it with ``load_config``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=_DELIMITER,
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    server: Server = Server()
+    video: Video = Video()
+    rtc: Rtc = Rtc()
+    motion: Motion = Motion()
+    storage: Storage = Field(default_factory=Storage)
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments (tests and the command line) over environment over file."""
+        file = settings_cls.model_config.get("yaml_file")
+        read = (YamlConfigSettingsSource(settings_cls),) if file else ()
+        return (init_settings, env_settings, *read)
+
+
+def load_config(path: Path | None = None, **sections: Any) -> Config:
+    """The settings in force.
+
+    Args:
+        path: a YAML file; None for defaults and environment alone.
+        sections: values that override both, as ``server={"port": 0}``.
+
+    Raises:
+        InvalidInputError: no such file, no YAML, an unknown key or environment variable, or a value out of range; the
+            message names each.
+    """
+    _refuse_unknown_variables()
+    if path is not None and not path.is_file():
+        raise InvalidInputError(f"{path} is no file; the default settings are in configs/default.yaml")
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(yaml_file=path)
+
+    try:
+        return FromFile(**sections)
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"{path} is no YAML: {error}") from error
+    except ValidationError as error:
+        where = "the settings" if path is None else str(path)
+        raise InvalidInputError(f"{where}: {_complaints(error)}") from error
+    except (TypeError, ValueError, AttributeError) as error:  # a list or a word where the mapping should be
+        raise InvalidInputError(f"{path} is no mapping of sections: {error}") from error
+
+
+def _complaints(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'])}: "
+        + ("no such setting" if fault["type"] == "extra_forbidden" else f"{fault['msg']} (got {fault['input']!r})")
+        for fault in error.errors()
+    )
+
+
+def _refuse_unknown_variables() -> None:
+    """pydantic-settings reads the variables it knows and is silent about the others."""
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name != MODELS_VARIABLE:
+            section = name[len(PREFIX) :].lower().partition(_DELIMITER)[0]
+            if section not in Config.model_fields:
+                known = ", ".join(f"{PREFIX}{field.upper()}{_DELIMITER}..." for field in Config.model_fields)
+                raise InvalidInputError(f"the environment variable {name} is no setting; known: {known}")

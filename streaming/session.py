@@ -1,0 +1,253 @@
+"""READ THIS FIRST. One driven avatar, as one TaskGroup.
+
+    source -> solve -> smooth -> Latest[pose] -> render thread -> encoder threads -> hubs -> viewers
+      `---------- _drive ----------'   `----- _animate -----'      `------- one Ladder a format -------'
+
+Newest wins at every arrow: nothing queues, what is late is replaced. The event loop only hands references on; solving
+has a thread, drawing has one, each encoder has one. While nobody watches and nothing is recorded nothing is drawn.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import assert_never
+
+from aiortc.mediastreams import MediaStreamTrack
+
+from lhm_runtime.avatar import Avatar
+from lhm_runtime.errors import LhmLiveError
+from lhm_runtime.types import SmplxPose
+from streaming.config import Config
+from streaming.encoder import Codec
+from streaming.follower import Follower
+from streaming.hub import PacketTrack
+from streaming.ladder import TIERS, Ladder, Tier
+from streaming.latest import Latest
+from streaming.recording import SUFFIXES, record
+from streaming.renderer import Moment, RenderThread, Submit
+from streaming.settings import MAX_BPS, NewSession, SessionState, Settings, SettingsChange
+from streaming.sources import Source
+from streaming.sources.datachannel import DataChannelSource
+from streaming.sources.replay import ReplaySource, open_replay
+from streaming.sources.webcam import WebcamSource
+
+TimedPose = tuple[SmplxPose, float | None]
+"""A pose and when its driver was seen, as in Sample."""
+
+_BLEND_S = 0.6
+"""From idle motion to the driver's and back."""
+_EARLY = 0.25
+"""Share of a frame by which a pose may come early and still be drawn at once: drivers are not metronomes."""
+_AUDIENCE_S = 0.2
+
+
+class Session:
+    """One avatar, who drives it and who watches; ``run`` it in a task."""
+
+    def __init__(self, session_id: str, avatar: Avatar, wish: NewSession, config: Config) -> None:
+        self.id, self.wish = session_id, wish
+        self.size = (wish.width or config.video.width, wish.height or config.video.height)
+        self.fps = wish.fps or config.video.fps
+        self.settings = Settings(**{name: getattr(wish, name) for name in Settings.model_fields})
+        self.on_state: Callable[[], None] = lambda: None
+        """Called when ``state`` has changed."""
+        self.landmarks = DataChannelSource()
+        """Where the driver's data channel goes."""
+        self.webcam = WebcamSource(config.motion.tracker)
+        """Where the driver's video track goes."""
+        self._avatar, self._config = avatar, config
+        self._follower = Follower(avatar, config.motion)
+        self._poses: Latest[TimedPose] = Latest()
+        self._renderer = RenderThread(avatar, self.size)
+        self._ladders: dict[tuple[Codec, bool], Ladder] = {}
+        self._tracks: dict[PacketTrack, tuple[Codec, bool | None]] = {}
+        self._audience = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def state(self) -> SessionState:
+        """What everybody in the session is told."""
+        return SessionState(
+            **self.settings.model_dump(),
+            id=self.id,
+            avatar=self.wish.avatar,
+            source=self.wish.source,
+            replay=self.wish.replay,
+            width=self.size[0],
+            height=self.size[1],
+            fps=self._renderer.fps,
+            viewers=self.viewers,
+        )
+
+    @property
+    def viewers(self) -> int:
+        """How many are sent pictures."""
+        return sum(ladder.viewers for ladder in self._ladders.values())
+
+    @property
+    def drawing(self) -> bool:
+        """Whether anybody watches or records."""
+        return any(ladder.wanted.is_set() for ladder in self._ladders.values())
+
+    async def run(self) -> None:
+        """Drive, draw, encode and hand out until cancelled.
+
+        Raises:
+            ExceptionGroup: what failed; the session is then over.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._renderer.run(), name=f"{self.id} draw")
+            tasks.create_task(self._animate(), name=f"{self.id} animate")
+            tasks.create_task(self._drive(), name=f"{self.id} drive")
+
+    def subscribe(self, codec: Codec, *, stacked: bool | None = None) -> PacketTrack:
+        """A track for one viewer; ``stacked`` None: as the background asks, now and whenever it changes."""
+        track = self._ladder(codec, self.settings.stacked if stacked is None else stacked).subscribe()
+        self._tracks[track] = (codec, stacked)
+        track.add_listener("ended", lambda: self._tracks.pop(track, None))
+        return track
+
+    def change(self, change: SettingsChange) -> None:
+        """Show it differently from the next picture on."""
+        if change.calibrate:
+            self._follower.calibrate()
+        settings = change.apply(self.settings)
+        if settings == self.settings:
+            return
+        self.settings = settings
+        for track, (codec, stacked) in list(self._tracks.items()):
+            ladder = self._ladder(codec, settings.stacked if stacked is None else stacked)
+            if track.hub not in ladder.hubs:
+                track.move_to(ladder.best)
+        for ladder in self._ladders.values():
+            self._limit(ladder)
+        self.on_state()
+
+    async def feed(self, track: MediaStreamTrack) -> None:
+        """Let a driver's video drive; returns when it ends. Where another source does, it is read in vain."""
+        await self.webcam.feed(track)
+
+    async def record(self, path: Path, codec: Codec = "h264") -> None:
+        """Write what viewers see to ``path`` until cancelled; see recording.record."""
+        await record(self._ladder(codec, stacked=False).best, path.with_suffix(SUFFIXES[codec]))
+
+    async def _drive(self) -> None:
+        """source -> solve -> smooth -> the newest pose."""
+        source = await self._open_source()
+        if source is None:
+            return
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, f"{self.id}-solve") as solving:
+            async with source:
+                async for sample in source:
+                    pose = await loop.run_in_executor(solving, self._follower.follow, sample)
+                    if pose is not None:
+                        self._poses.put((pose, sample.captured_ms))
+
+    async def _open_source(self) -> Source | None:
+        match self.wish.source:
+            case "browser":
+                return self.landmarks
+            case "webcam":
+                return self.webcam
+            case "replay":
+                name, folder = self.wish.replay or "", self._config.storage.replays
+                motion = await asyncio.to_thread(open_replay, name, folder, self._avatar.expression_names)
+                return ReplaySource(motion, self.fps)
+            case "idle":
+                return None
+            case other:
+                assert_never(other)
+
+    async def _animate(self) -> None:
+        """Ask for a picture whenever there is a new pose, and at a steady rate while idle motion is in it."""
+        loop = asyncio.get_running_loop()
+        interval_s, silence_s = 1 / self.fps, self._config.motion.silence_s
+        newest: TimedPose | None = None
+        heard_at, share, last = -silence_s, 0.0, loop.time()
+        while True:
+            if not self.drawing:
+                self._audience.clear()
+                await self._audience.wait()
+            if share >= 1:
+                fresh = await _get_until(self._poses, heard_at + silence_s)
+                await asyncio.sleep(last + (1 - _EARLY) * interval_s - loop.time())
+                fresh = self._poses.take() or fresh
+            else:
+                await asyncio.sleep(max(last + interval_s - loop.time(), 0))
+                fresh = self._poses.take()
+            now = loop.time()
+            if fresh is not None:
+                newest, heard_at = fresh, now
+            step = min(now - last, 3 * interval_s) / _BLEND_S
+            share = min(share + step, 1.0) if now - heard_at < silence_s else max(share - step, 0.0)
+            last = max(last + interval_s, now - interval_s) if share < 1 else now
+            driven, captured_ms = newest if newest is not None and share > 0 else (None, None)
+            takers = tuple(
+                (stacked, _submitter(ladder))
+                for (_, stacked), ladder in self._ladders.items()
+                if ladder.wanted.is_set()
+            )
+            eased = share * share * (3 - 2 * share)
+            self._renderer.submit(Moment(now, driven, eased, captured_ms, self.settings, takers))
+
+    def _ladder(self, codec: Codec, stacked: bool) -> Ladder:
+        """The encoders of one format, running."""
+        ladder = self._ladders.get((codec, stacked))
+        if ladder is None:
+            if self._tasks is None:
+                raise LhmLiveError(f"session {self.id} does not run")
+            video = self._config.video
+            width, height = self.size[0], self.size[1] * (2 if stacked else 1)
+            ladder = Ladder(
+                width,
+                height,
+                self.fps,
+                codec=codec,
+                tiers=[_within(tier, video.max_bps) for tier in TIERS],
+                preset=video.preset,
+                hardware=video.hardware,
+                session=self.id,
+            )
+            self._limit(ladder)
+            self._ladders[codec, stacked] = ladder
+            self._tasks.create_task(ladder.run(), name=f"{self.id} encode {codec}{' stacked' if stacked else ''}")
+            self._tasks.create_task(self._watch(ladder), name=f"{self.id} watch audience")
+        return ladder
+
+    def _limit(self, ladder: Ladder) -> None:
+        limit = MAX_BPS[self.settings.quality]
+        hub = ladder.best
+        hub.max_bps = self._config.video.max_bps if limit is None else max(limit, hub.min_bps)
+        hub.adapt()
+
+    async def _watch(self, ladder: Ladder) -> None:
+        """Wake the animation when somebody comes, and tell everybody how many they are."""
+        viewers = -1
+        while True:
+            await ladder.wanted.wait()
+            while ladder.wanted.is_set():
+                self._audience.set()
+                if self.viewers != viewers:
+                    viewers = self.viewers
+                    self.on_state()
+                await asyncio.sleep(_AUDIENCE_S)
+
+
+def _submitter(ladder: Ladder) -> Submit:
+    return lambda i420, pts, stamp: ladder.submit(i420, pts, stamp=stamp)
+
+
+def _within(tier: Tier, max_bps: int) -> Tier:
+    return replace(tier, max_bps=max_bps) if tier is TIERS[-1] else tier
+
+
+async def _get_until(poses: Latest[TimedPose], deadline: float) -> TimedPose | None:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await poses.get()
+    except TimeoutError:
+        return None

@@ -1,0 +1,189 @@
+"""All sessions and peers of one server; what happens to one session happens to no other."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiortc import RTCIceServer
+from structlog.stdlib import get_logger
+
+from lhm_runtime.errors import LhmLiveError
+from streaming import metrics
+from streaming.avatar_store import AvatarStore
+from streaming.config import Config
+from streaming.encoder import Codec
+from streaming.errors import RefusedError
+from streaming.peer import Message, Peer, Role
+from streaming.session import Session
+from streaming.settings import NewSession
+from streaming.sources.replay import list_replays
+
+_SWEEP_S: Final = 2.0
+
+_log = get_logger(__name__)
+
+
+class Sessions:
+    """Starts, finds and ends sessions; use it in ``async with``, which ends them all."""
+
+    def __init__(self, config: Config, avatars: AvatarStore) -> None:
+        self._config, self._avatars = config, avatars
+        self._sessions: dict[str, Session] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._peers: dict[str, Peer] = {}
+        self._alone_since: dict[str, float] = {}
+
+    async def __aenter__(self) -> "Sessions":
+        self._sweeping = asyncio.create_task(self._sweep(), name="end deserted sessions")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._sweeping.cancel()
+        await asyncio.gather(*(self.end(session_id, "the server stops") for session_id in list(self._sessions)))
+
+    @property
+    def all(self) -> list[Session]:
+        """Those that run."""
+        return list(self._sessions.values())
+
+    async def start(self, wish: NewSession) -> Session:
+        """Begin a session.
+
+        Raises:
+            RefusedError: no such avatar or replay, or as many sessions as there may be.
+            LhmLiveError: the avatar's file is damaged.
+        """
+        if len(self._sessions) >= self._config.server.max_sessions:
+            raise RefusedError(
+                503, "full", f"{len(self._sessions)} sessions run, which is the limit (server.max_sessions)"
+            )
+        if wish.source == "replay" and wish.replay not in (known := list_replays(self._config.storage.replays)):
+            raise RefusedError(422, "unknown_replay", f"there is no replay {wish.replay!r}; known: {', '.join(known)}")
+        avatar = await asyncio.to_thread(self._avatars.load, wish.avatar)
+        session = Session(secrets.token_hex(4), avatar, wish, self._config)
+        session.on_state = lambda: self._tell_all(session)
+        self._sessions[session.id] = session
+        self._alone_since[session.id] = time.monotonic()
+        self._tasks[session.id] = asyncio.create_task(self._supervise(session), name=f"session {session.id}")
+        metrics.SESSIONS.inc()
+        _log.info("session started", session=session.id, avatar=wish.avatar, source=wish.source)
+        await asyncio.sleep(0)  # its tasks begin
+        return session
+
+    def get(self, session_id: str) -> Session:
+        """The session; raises RefusedError when there is none."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise RefusedError(404, "unknown_session", f"there is no session {session_id[:64]!r}; it may have ended")
+        return session
+
+    async def end(self, session_id: str, reason: str) -> None:
+        """End a session and tell its peers why; raises RefusedError when there is none."""
+        self.get(session_id)
+        task = self._tasks[session_id]
+        await self._close_peers(session_id, reason)
+        task.cancel()
+        await asyncio.wait([task])
+
+    def connect(
+        self,
+        session_id: str,
+        role: Role,
+        *,
+        codec: Codec | None = None,
+        stacked: bool | None = None,
+        send_signal: Callable[[Message], None] | None = None,
+    ) -> Peer:
+        """A peer of a session, which waits for its offer.
+
+        Raises:
+            RefusedError: no such session, or as many peers as there may be.
+        """
+        session = self.get(session_id)
+        if len(self._peers) >= self._config.server.max_viewers:
+            raise RefusedError(503, "full", f"{len(self._peers)} viewers are here, the limit (server.max_viewers)")
+        rtc = self._config.rtc
+        peer = Peer(
+            session,
+            role,
+            codecs=(codec,) if codec else self._config.video.codecs,
+            stacked=stacked,
+            ice_servers=[
+                RTCIceServer(
+                    list(server.urls),
+                    server.username,
+                    None if server.credential is None else server.credential.get_secret_value(),
+                )
+                for server in rtc.ice_servers
+            ],
+            connect_timeout_s=rtc.connect_timeout_s,
+            send_signal=send_signal,
+        )
+        peer.on_closed = lambda: self._forget(peer)
+        self._peers[peer.id] = peer
+        return peer
+
+    def peer(self, session_id: str, peer_id: str) -> Peer:
+        """A peer that is connected; raises RefusedError when there is none."""
+        peer = self._peers.get(peer_id)
+        if peer is None or peer.session.id != session_id:
+            raise RefusedError(404, "unknown_peer", "there is no such connection; it may have ended")
+        return peer
+
+    async def _supervise(self, session: Session) -> None:
+        try:
+            await session.run()
+        except asyncio.CancelledError:
+            _log.info("session ended", session=session.id)
+        except BaseExceptionGroup as failure:
+            reason = _reason(failure)
+            _log.error("session failed", session=session.id, reason=reason, exc_info=failure)
+            for peer in self._peers_of(session.id):
+                peer.tell({"type": "error", "code": "session_failed", "message": reason})
+            await self._close_peers(session.id, reason)
+        finally:
+            metrics.SESSIONS.dec()
+            del self._sessions[session.id], self._tasks[session.id]
+            self._alone_since.pop(session.id, None)
+
+    async def _sweep(self) -> None:
+        """End sessions that nobody is connected to."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now = time.monotonic()
+            for session_id in list(self._sessions):
+                if session_id not in self._alone_since:  # ended meanwhile
+                    continue
+                if self._peers_of(session_id):
+                    self._alone_since[session_id] = now
+                elif now - self._alone_since[session_id] > self._config.server.linger_s:
+                    await self.end(session_id, "nobody was connected")
+
+    async def _close_peers(self, session_id: str, reason: str) -> None:
+        await asyncio.gather(*(peer.close(reason) for peer in self._peers_of(session_id)))
+
+    def _peers_of(self, session_id: str) -> list[Peer]:
+        return [peer for peer in self._peers.values() if peer.session.id == session_id]
+
+    def _forget(self, peer: Peer) -> None:
+        self._peers.pop(peer.id, None)
+        if peer.session.id in self._sessions:
+            self._alone_since[peer.session.id] = time.monotonic()
+            self._tell_all(peer.session)
+
+    def _tell_all(self, session: Session) -> None:
+        message = {"type": "state", **session.state.model_dump()}
+        for peer in self._peers_of(session.id):
+            peer.tell(message)
+
+
+def _reason(failure: BaseException) -> str:
+    """What to tell people of a failure: the first thing that was raised on purpose, or that it was not."""
+    leaf = failure
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return (
+        str(leaf) if isinstance(leaf, LhmLiveError) else f"an internal error ended the session ({type(leaf).__name__})"
+    )

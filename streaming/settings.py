@@ -1,0 +1,94 @@
+"""What a session shows and who may change it: models shared by REST, websocket and data channel."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from lhm_runtime.rasterizer import Framing
+from streaming.config import Side
+from streaming.sources import SourceName
+
+Quality = Literal["auto", "low", "medium", "high"]
+"""auto: as much as each viewer's path carries; the others are upper bounds."""
+
+MAX_BPS: dict[Quality, int | None] = {"auto": None, "low": 400_000, "medium": 1_500_000, "high": None}
+"""Bits a second at each quality; None: what the configuration allows."""
+
+Background = Annotated[str, StringConstraints(pattern="^(transparent|[0-9a-fA-F]{6})$")]
+"""Six hex digits, or ``transparent``: frames then come with their alpha stacked below."""
+
+
+class Settings(BaseModel):
+    """What can be changed while a session runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    framing: Framing = "full"
+    background: Background = "E9ECEF"
+    mirror: bool = False
+    """Whether left and right are exchanged, as in a mirror."""
+    yaw: float = Field(default=0.0, ge=-7, le=7, allow_inf_nan=False)
+    """Where the camera stands, radians round the person; 0 sees the face."""
+    pitch: float = Field(default=0.0, ge=-1.2, le=1.2, allow_inf_nan=False)
+    """Radians; positive looks down."""
+    quality: Quality = "auto"
+    probe: bool = False
+    """Whether frames carry the time code of time_code.py."""
+
+    @property
+    def stacked(self) -> bool:
+        """Whether viewers get alpha unless they ask otherwise."""
+        return self.background == "transparent"
+
+    @property
+    def rgb(self) -> tuple[float, float, float]:
+        """The background's colour; black where it is transparent."""
+        if self.stacked:
+            return (0.0, 0.0, 0.0)
+        red, green, blue = bytes.fromhex(self.background)
+        return (red / 255, green / 255, blue / 255)
+
+
+class NewSession(Settings):
+    """Body of ``POST /api/sessions``."""
+
+    avatar: str = Field(min_length=1, max_length=100)
+    source: SourceName = "idle"
+    replay: str | None = None
+    width: Side | None = None
+    height: Side | None = None
+    fps: int | None = Field(default=None, ge=1, le=60)
+
+
+class SettingsChange(BaseModel):
+    """Body of ``PATCH /api/sessions/{id}`` and of control messages: only what is to change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    framing: Framing | None = None
+    background: Background | None = None
+    mirror: bool | None = None
+    yaw: float | None = Field(default=None, ge=-7, le=7, allow_inf_nan=False)
+    pitch: float | None = Field(default=None, ge=-1.2, le=1.2, allow_inf_nan=False)
+    quality: Quality | None = None
+    probe: bool | None = None
+    calibrate: bool = False
+    """Take the driver's face as it is, once it holds still for a second, for their neutral face."""
+
+    def apply(self, settings: Settings) -> Settings:
+        """``settings`` with the changes."""
+        changes = self.model_dump(exclude_none=True, exclude={"calibrate"})
+        return settings.model_copy(update=changes)
+
+
+class SessionState(Settings):
+    """What everybody in a session is told."""
+
+    id: str
+    avatar: str
+    source: SourceName
+    replay: str | None
+    width: int
+    height: int
+    fps: float
+    viewers: int

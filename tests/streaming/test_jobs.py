@@ -1,0 +1,56 @@
+"""Avatars in the making: what becomes of the photo, and of a worker that fails."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from live import run
+
+from streaming.avatar_store import AvatarStore
+from streaming.errors import RefusedError
+from streaming.jobs import MOST_WAITING, Job, Jobs
+
+
+async def finish(jobs: Jobs, job: Job) -> Job:
+    async for step in jobs.follow(job.id):
+        job = step
+    return job
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_only_photos_given_away_are_deleted(tmp_path: Path, delete: bool) -> None:
+    """The demo photo belongs to the package."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"no picture")
+
+    async def main() -> None:
+        async with Jobs(AvatarStore(tmp_path / "avatars")) as jobs:
+            job = await finish(jobs, jobs.start("Someone", photo, delete_photo=delete))
+            assert job.state == "failed"
+            assert str(tmp_path) not in job.message
+        assert photo.exists() != delete
+
+    run(main())
+
+
+def test_too_many_are_refused_and_none_outlives_the_server(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Jobs(AvatarStore(tmp_path / "avatars")) as jobs:
+            for _ in range(MOST_WAITING + 1):
+                jobs.start("Someone", None)
+            with pytest.raises(RefusedError, match="try again"):
+                jobs.start("Someone", None)
+            await asyncio.sleep(0.2)
+
+    run(main())
+
+
+def test_a_worker_that_dies_is_a_failure_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.jobs.sys.executable", "/bin/false")
+
+    async def main() -> None:
+        async with Jobs(AvatarStore(tmp_path / "avatars")) as jobs:
+            job = await asyncio.wait_for(finish(jobs, jobs.start("Someone", None)), 10)
+            assert (job.state, "code 1" in job.message) == ("failed", True)
+
+    run(main())
