@@ -1,0 +1,184 @@
+"""What a photo shows of the person's surface: which samples it sees, how surely, and their colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from scipy.spatial import cKDTree
+
+from lhm_runtime.reconstruction.anatomy import HANDS, Anatomy, Part
+from lhm_runtime.reconstruction.mesh_image import MeshImage
+from lhm_runtime.reconstruction.view import View
+
+_DEPTH_SLACK_M = 0.012
+_LEAST_COSINE = 0.12
+_EDGE_PX, _EDGE_M = 1.2, 0.004
+"""Samples nearer than either to the matte's border show the background's colours."""
+_OCCLUDER_REACH_M, _OCCLUDER_GAP_M = 0.018, 0.05
+"""Beside the outline of something this much nearer to the camera, its colours spill over."""
+_SPILL_REACH_M = 0.07
+_PALETTE, _LEAST_PALETTE, _STRAYS = 1500, 60, 0.04
+"""Colours that stand for a limb; the share of them that may be another's."""
+_SURE, _COMMON_COUNT, _COMMON_PARTS, _MOST_GAIN, _DARK = 0.5, 50, 3, 1.6, 0.02
+"""Exposures are compared by the median colour of parts that both photos show well."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What one photo says about each sample."""
+
+    rgb: Float64[np.ndarray, "n 3"]
+    confidence: Float64[np.ndarray, " n"]
+    """0 (not seen) to 1."""
+    facing: Float64[np.ndarray, " n"]
+    """Cosine of the angle between normal and view."""
+    gain: Float64[np.ndarray, " 3"] = field(default_factory=lambda: np.ones(3))
+    """What the photo's colours were multiplied by to match the first photo's exposure."""
+
+
+def observe(
+    view: View,
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    part: Int64[np.ndarray, " n"],
+    face: Bool[np.ndarray, " n"],
+    mesh: MeshImage,
+    anatomy: Anatomy,
+) -> Observation:
+    """Read the colour of each sample from a photo.
+
+    Args:
+        points: samples in the camera's frame.
+        normals: their unit normals there.
+        part: ``Part`` of each.
+        face: samples on the face.
+        mesh: the surface as the view sees it.
+    """
+    width, height = view.size
+    scale = view.pixels_per_metre(points)
+    image = view.project(points)
+    column, row = image[:, 0].astype(int), image[:, 1].astype(int)
+    within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    column, row = column.clip(0, width - 1), row.clip(0, height - 1)
+    cosine = -(normals * points).sum(axis=1) / np.linalg.norm(points, axis=1)
+    depth = np.minimum(mesh.depth, 99).astype(np.float32)
+    inside = cv2.distanceTransform((view.alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3)[row, column]
+    nearest = cv2.erode(depth, np.ones((3, 3)))[row, column]
+    seen = (
+        within
+        & (inside > max(_EDGE_PX, _EDGE_M * scale))
+        & (points[:, 2] < nearest + _DEPTH_SLACK_M + 0.01 * (cosine < 0.5))
+    )
+    head = np.isin(part, (Part.HEAD, Part.NECK))
+    radius = max(1, round(_OCCLUDER_REACH_M * scale))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    beside = points[:, 2] >= cv2.erode(depth, disc)[row, column] + _OCCLUDER_GAP_M + _OCCLUDER_REACH_M / 2
+    confidence = np.where(seen & (cosine > _LEAST_COSINE), np.clip((cosine - 0.1) / 0.3, 0, 1), 0.0)
+    grazing = seen & head  # hair is no clean surface
+    confidence = np.where(grazing, np.maximum(confidence, 0.6), confidence)
+    rgb = read_colours(view.extended, image[:, :2])
+    spilt = find_spill(rgb, confidence > 0, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
+    return Observation(rgb, np.where(spilt, 0.0, confidence), cosine)
+
+
+_LIMB = np.array([0, 1, 1, 2, 3, 2, 3, 4, 4, 4, 4])
+"""By ``Part``: trunk, head, the arms and the legs, which may hide one another."""
+_TRUNK, _HEAD, _ARM_LIMBS, _LEGS = 0, 1, (2, 3), 4
+
+
+def find_spill(
+    rgb: Float[np.ndarray, "n 3"],
+    seen: Bool[np.ndarray, " n"],
+    beside: Bool[np.ndarray, " n"],
+    xy: Float[np.ndarray, "n 2"],
+    part: Int64[np.ndarray, " n"],
+    face: Bool[np.ndarray, " n"],
+    mesh: MeshImage,
+    scale: float,
+    anatomy: Anatomy,
+) -> Bool[np.ndarray, " n"]:
+    """Samples that carry the colour of another limb that lies before them in the photo.
+
+    A sample near another limb is judged by whether its colour is met on that limb or on its own, well away from
+    any border. The fit is a centimetre or two off, so hands print themselves on hips otherwise.
+
+    Args:
+        beside: samples that lie close behind something nearer; they must look like their own limb.
+    """
+    limb = _LIMB[part]
+    drawn = np.where(mesh.covered, _LIMB[anatomy.part[anatomy.faces[np.maximum(mesh.face, 0), 0]]], -1)
+    height, width = drawn.shape
+    column = xy[:, 0].astype(int).clip(0, width - 1)
+    row = xy[:, 1].astype(int).clip(0, height - 1)
+    apart = np.stack(
+        [cv2.distanceTransform((drawn != k).astype(np.uint8), cv2.DIST_L2, 3)[row, column] / scale for k in range(5)]
+    )
+    foreign = np.where(np.arange(5)[:, None] == limb, np.inf, apart)
+    core = seen & ~beside & (foreign.min(axis=0) > 0.03)
+    core |= seen & np.isin(part, HANDS)
+    palette = {k: _palette(rgb[core & ((limb == k) | (face & (k in _ARM_LIMBS)))]) for k in range(5)}
+    spilt: np.ndarray = beside & seen
+    for own in range(5):
+        for other in range(5):
+            # between trunk and legs there is no gap to see across, and a neck is as bare as a face
+            if other == own or {own, other} == {_LEGS, _TRUNK} or _HEAD in {own, other}:
+                continue
+            at = np.flatnonzero(seen & (limb == own) & (apart[other] < _SPILL_REACH_M) & ~np.isin(part, HANDS))
+            own_palette, other_palette = palette[own], palette[other]
+            if len(at) == 0 or own_palette is None:
+                continue
+            mine = _unlikeness(rgb[at], own_palette)
+            spilt[at[mine < 0.07]] = False
+            if other_palette is None:
+                continue
+            theirs = _unlikeness(rgb[at], other_palette)
+            spilt[at] |= (mine > 2.5 * theirs + 0.04) & (mine > 0.16)
+    return spilt
+
+
+def _palette(rgb: Float[np.ndarray, "n 3"]) -> cKDTree | None:
+    """Colours of a limb to compare with; None where too little of it is seen."""
+    return cKDTree(rgb[:: max(1, len(rgb) // _PALETTE)]) if len(rgb) >= _LEAST_PALETTE else None
+
+
+def _unlikeness(rgb: Float[np.ndarray, "n 3"], palette: cKDTree) -> Float64[np.ndarray, " n"]:
+    """Distance to the colours of a limb, robust against a few strays."""
+    return np.asarray(palette.query(rgb, k=[max(2, round(_STRAYS * palette.n))])[0])[:, 0]
+
+
+def match_exposure(other: Observation, first: Observation, part: Int64[np.ndarray, " n"]) -> Observation:
+    """Scale another photo's colours so that the parts of the body that both show look as in the first."""
+    ratios = []
+    for p in Part:
+        theirs, ours = (o.rgb[(part == p) & (o.confidence > _SURE)] for o in (other, first))
+        if min(len(theirs), len(ours)) >= _COMMON_COUNT:
+            ratios.append((np.median(ours, axis=0) + _DARK) / (np.median(theirs, axis=0) + _DARK))
+    if len(ratios) < _COMMON_PARTS:
+        return other
+    gain = np.clip(np.median(ratios, axis=0), 1 / _MOST_GAIN, _MOST_GAIN)
+    return replace(other, rgb=np.clip(other.rgb * gain, 0, 1), gain=gain)
+
+
+def share_out(seen: Sequence[Observation]) -> Float64[np.ndarray, "k n"]:
+    """Share of each photo in the colour of each sample."""
+    weight = np.stack([observation.confidence**2 for observation in seen]) + 1e-9
+    shares: np.ndarray = weight / weight.sum(axis=0)
+    return shares
+
+
+def read_colours(image: Float32[np.ndarray, "h w ..."], xy: Float[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n ..."]:
+    """Bilinear values at pixels (the first centre at 0.5); the border's beyond it."""
+    height, width = image.shape[:2]
+    x = np.clip(xy[:, 0] - 0.5, 0, width - 1.001)
+    y = np.clip(xy[:, 1] - 0.5, 0, height - 1.001)
+    left, top = x.astype(np.int64), y.astype(np.int64)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    across, down = x - left, y - top
+    if image.ndim == 3:
+        across, down = across[:, None], down[:, None]
+    upper = image[top, left] * (1 - across) + image[top, right] * across
+    lower = image[bottom, left] * (1 - across) + image[bottom, right] * across
+    values: np.ndarray = upper * (1 - down) + lower * down
+    return values

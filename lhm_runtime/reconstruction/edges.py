@@ -1,0 +1,60 @@
+"""Nothing of the person may hang out of the matte: what does is drawn in, or shrunk."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from lhm_runtime.reconstruction.anatomy import Anatomy
+from lhm_runtime.reconstruction.builtin_person.sampling import Patch
+from lhm_runtime.reconstruction.carrying import image_covariance, pose_patch
+from lhm_runtime.reconstruction.colouring import read_colours
+from lhm_runtime.reconstruction.view import View
+
+_ROUNDS = 3
+_CLEARANCE = 3.2
+"""Standard deviations that a Gaussian keeps from the matte's border."""
+_FURTHEST_M = 0.025
+_PAD = 24
+_BLUR_M = 0.0008
+
+
+def draw_in(
+    view: View, patch: Patch, weights: Float[np.ndarray, "n 55"], held: Bool[np.ndarray, " n"], anatomy: Anatomy
+) -> Patch:
+    """Move Gaussians into the matte along its steepest way in; shrink those that still reach out, hide those outside.
+
+    Args:
+        held: Gaussians that stay as they are: hands, and what the photo does not show.
+    """
+    # the picture's edge is no border of the person: continue the matte beyond it
+    matte = cv2.copyMakeBorder((view.alpha > 0.5).astype(np.uint8), _PAD, _PAD, _PAD, _PAD, cv2.BORDER_REPLICATE)
+    inside = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - matte, cv2.DIST_L2, 5)
+    inside = cv2.GaussianBlur(inside, (0, 0), 1.5)
+    slope = [cv2.Sobel(inside, cv2.CV_32F, dx, dy, ksize=3) / 8 for dx, dy in ((1, 0), (0, 1))]
+    field = np.dstack([inside, *slope])
+    means = patch.means.copy()
+    for last in [False] * _ROUNDS + [True]:
+        moved = replace(patch, means=means)
+        points, linear = pose_patch(view, moved, weights, anatomy)
+        image = view.project(points)
+        value = read_colours(field, image[:, :2] + _PAD)
+        steepness = np.linalg.norm(value[:, 1:], axis=1)
+        way_in = value[:, 1:] / np.maximum(steepness, 1e-3)[:, None]
+        spread = (_BLUR_M * view.focal[0] / image[:, 2]) ** 2 + np.einsum(
+            "ni,nij,nj->n", way_in, image_covariance(view, points, linear, moved), way_in
+        )
+        lacking = np.where(held, 0.0, _CLEARANCE * np.sqrt(spread) - value[:, 0])
+        if last:
+            break
+        # what is far outside belongs elsewhere: the nearest way in may lead into another limb
+        at = np.flatnonzero((lacking > 0) & (value[:, 0] > -_FURTHEST_M * view.focal[0] / image[:, 2]))
+        metres = image[at, 2:] / view.focal
+        pixels = lacking[at]
+        shift = np.concatenate([pixels[:, None] * way_in[at] * metres, np.zeros((len(at), 1))], axis=1)
+        means[at] += np.linalg.solve(linear[at], shift[:, :, None])[:, :, 0]
+    reach = np.sqrt(spread)
+    shrink = np.clip(1 - 0.5 * np.clip(lacking / np.maximum(reach, 1e-6), 0, 1), 0.5, 1)
+    opacity = np.where(lacking > 2.2 * reach, 0.0, patch.opacity)
+    return replace(patch, means=means, scales=patch.scales * shrink[:, None], opacity=opacity)

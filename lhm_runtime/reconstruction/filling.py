@@ -1,0 +1,226 @@
+"""Colours for what no photo shows: the other side of the body, the same garment nearby, hair from hair."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Float64, Int64
+from scipy.spatial import cKDTree
+
+from lhm_runtime.body.body_model import BodyModel
+from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, OTHER_SIDE, Anatomy, Part
+from lhm_runtime.reconstruction.builtin_person.sampling import Samples
+from lhm_runtime.reconstruction.draping import solve_sparse
+
+_SURE = 0.6
+_MIRROR_REACH_M = 0.02
+_MIRROR_SHARE = 0.8
+_ENOUGH = 50
+"""Seen samples that a part needs to be filled from itself."""
+_METRIC: dict[Part, tuple[float, float, float]] = {
+    Part.TORSO: (0.3, 1, 0.2),
+    Part.HEAD: (1, 1, 1),
+    Part.NECK: (0.5, 1, 0.3),
+}
+_METRIC |= dict.fromkeys(ARMS, (1, 0.3, 0.3)) | dict.fromkeys(LEGS, (0.3, 1, 0.3))
+_METRIC |= dict.fromkeys(HANDS, (1, 1, 1)) | dict.fromkeys(FEET, (0.5, 1, 1))
+"""Weights of x, y and z when nearness is measured at zero pose: round a limb is nearer than along it."""
+_HAIR_METRIC = np.array([0.35, 1, 0.12])
+_MEDIAN_OF, _TORSO_REACH, _LIMB_REACH = 40, 500, 120
+"""How many colours a guess is the median of, and among how many of the nearest they are spread."""
+_STRIDE = 5
+"""One in so many unseen samples is filled from its surroundings; the others follow these."""
+_SHOE = 0.5
+"""Brightness of shoes that nobody saw, in times of the legs'."""
+_FEATHER_M = 0.03
+"""How far into the unseen the colours at its border are carried."""
+_SAME_MATERIAL = 0.15
+"""Colour difference up to which two sides of such a border are taken for the same material."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The samples of the skin, and where on the body they are."""
+
+    samples: Samples
+    rest: Float64[np.ndarray, "v 3"]
+    """Vertices they were taken on."""
+    template: Float64[np.ndarray, "n 3"]
+    """The samples on the bare template, which is symmetric."""
+    part: Int64[np.ndarray, " n"]
+    """``Part`` of each."""
+    face: Bool[np.ndarray, " n"]
+    """Samples on the face."""
+
+    @staticmethod
+    def of(samples: Samples, rest: Float[np.ndarray, "v 3"], body: BodyModel, anatomy: Anatomy) -> "Surface":
+        """Look up where samples of ``rest`` are."""
+        corners = anatomy.faces[samples.triangles]
+        nearest = corners[np.arange(len(corners)), samples.barycentric.argmax(axis=1)]
+        return Surface(
+            samples=samples,
+            rest=rest,
+            template=samples.interpolate(anatomy.faces, body.v_template.astype(np.float64)),
+            part=anatomy.part[nearest],
+            face=anatomy.face[corners].all(axis=1),
+        )
+
+
+def scalp(surface: Surface, body: BodyModel, anatomy: Anatomy) -> Bool[np.ndarray, " n"]:
+    """Samples where hair or a hat may be: above the brows, and behind the ears."""
+    eyes = body.v_template[np.concatenate([anatomy.left_eye, anatomy.right_eye])].mean(axis=0)
+    _, above, ahead = (surface.template - eyes).T
+    hairy: np.ndarray = (
+        (surface.part == Part.HEAD) & ~surface.face & ((above > 0.035) | ((ahead < -0.09) & (above > -0.065)))
+    )
+    return hairy
+
+
+def fill_unseen(
+    rgb: Float[np.ndarray, "n 3"],
+    confidence: Float[np.ndarray, " n"],
+    surface: Surface,
+    hairy: Bool[np.ndarray, " n"],
+    anatomy: Anatomy,
+) -> Float64[np.ndarray, "n 3"]:
+    """Colours for all samples: the photos' where they are sure, else inferred; grey when nothing was seen."""
+    known = np.flatnonzero(confidence > _SURE)
+    if len(known) == 0:
+        return np.full_like(rgb, 0.5)
+    unknown = np.flatnonzero(confidence < 1)
+    guess = rgb.copy()
+    guess[unknown] = _from_same_garment(rgb, known, unknown, hairy, surface)
+    reach, near = cKDTree(surface.template[known]).query(surface.template[unknown] * [-1, 1, 1])
+    mirrored = (reach < _MIRROR_REACH_M) & ~hairy[unknown]
+    target, source = unknown[mirrored], known[np.asarray(near)[mirrored]]
+    guess[target] = _MIRROR_SHARE * rgb[source] + (1 - _MIRROR_SHARE) * guess[target]
+    hair = unknown[hairy[unknown]]
+    guess[hair] = _hair(rgb, known, hair, hairy, surface)
+    guess += _step_at_border(rgb - guess, confidence, surface, anatomy)
+    share = np.clip((confidence - 0.15) / 0.35, 0, 1)[:, None]
+    filled: np.ndarray = np.clip(share * rgb + (1 - share) * guess, 0, 1)
+    return filled
+
+
+def _from_same_garment(
+    rgb: Float[np.ndarray, "n 3"],
+    known: Int64[np.ndarray, " k"],
+    unknown: Int64[np.ndarray, " u"],
+    hairy: Bool[np.ndarray, " n"],
+    surface: Surface,
+) -> Float64[np.ndarray, "u 3"]:
+    """Medians of seen samples of the same part, around the limb rather than along it."""
+    filled = np.empty((len(unknown), 3))
+    part = surface.part
+    for p in Part:
+        members = np.flatnonzero(part[unknown] == p)
+        if len(members) == 0:
+            continue
+        own, flip = known[(part[known] == p) & ~hairy[known]], 1
+        if len(own) < _ENOUGH and p in OTHER_SIDE:
+            own, flip = known[part[known] == OTHER_SIDE[p]], -1
+        if p == Part.TORSO:  # an open collar is not the back's
+            bare = _skin_like(rgb[own], rgb[known[surface.face[known]]])
+            own = own[~bare] if bare.mean() < 0.5 else own
+        if len(own) < _ENOUGH:
+            filled[members] = _from_neighbours(rgb, known, p, surface)
+            continue
+        metric = np.array(_METRIC[p], dtype=float)
+        few = members[:: _STRIDE if len(members) > 40 * _STRIDE else 1]
+        wanted = surface.template[unknown[few]] * metric
+        k = min(_TORSO_REACH if p == Part.TORSO else _LIMB_REACH, len(own))
+        tree = cKDTree(surface.template[own] * metric * [flip, 1, 1])
+        near = tree.query(wanted, k=k)[1].reshape(len(few), k)[:, :: max(1, k // _MEDIAN_OF)]
+        filled[members] = _read(wanted, np.median(rgb[own][near], axis=1), surface.template[unknown[members]] * metric)
+    return filled
+
+
+def _skin_like(rgb: Float[np.ndarray, "n 3"], skin: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, " n"]:
+    """Colours near that of the face."""
+    if len(skin) < _ENOUGH:
+        return np.zeros(len(rgb), bool)
+    near: np.ndarray = np.linalg.norm(rgb - np.median(skin, axis=0), axis=1) < _SAME_MATERIAL
+    return near
+
+
+def _read(
+    places: Float[np.ndarray, "k 3"], values: Float[np.ndarray, "k 3"], wanted: Float[np.ndarray, "n 3"]
+) -> Float64[np.ndarray, "n 3"]:
+    """Values known at scattered places, smoothly between them."""
+    k = min(6, len(places))
+    reach, near = (np.asarray(found).reshape(len(wanted), k) for found in cKDTree(places).query(wanted, k=k))
+    share = 1 / (reach**2 + 1e-6)
+    mixed: np.ndarray = (share[:, :, None] * values[near]).sum(axis=1) / share.sum(axis=1, keepdims=True)
+    return mixed
+
+
+def _from_neighbours(
+    rgb: Float[np.ndarray, "n 3"], known: Int64[np.ndarray, " k"], part: Part, surface: Surface
+) -> Float64[np.ndarray, " 3"]:
+    """One colour for a part of which nothing is seen, nor of its like on the other side."""
+    own = surface.part[known]
+    if part in (*HANDS, Part.NECK, Part.HEAD):
+        source = known[surface.face[known]]
+    elif part in FEET:
+        source = known[np.isin(own, LEGS)]
+    else:
+        source = known[own == Part.TORSO]
+    colour: np.ndarray = np.median(rgb[source if len(source) >= _ENOUGH else known], axis=0)
+    return colour * _SHOE if part in FEET else colour
+
+
+def _hair(
+    rgb: Float[np.ndarray, "n 3"],
+    known: Int64[np.ndarray, " k"],
+    hair: Int64[np.ndarray, " h"],
+    hairy: Bool[np.ndarray, " n"],
+    surface: Surface,
+) -> Float64[np.ndarray, "h 3"]:
+    """Medians of seen hair of the same height, with a little of its texture."""
+    template = surface.template
+    seen = known[hairy[known]]
+    if len(seen) < _ENOUGH:
+        head = known[surface.part[known] == Part.HEAD]
+        seen = head[template[head, 1] > np.quantile(template[head, 1], 0.85)] if len(head) > _ENOUGH else known
+    skin = known[surface.face[known]]
+    if len(skin) > _ENOUGH and len(seen) > 2 * _ENOUGH:  # a bare forehead is no hair
+        tone, typical = np.median(rgb[skin], axis=0), np.median(rgb[seen], axis=0)
+        apart = np.linalg.norm(typical - tone)
+        if apart > _SAME_MATERIAL:
+            seen = seen[np.linalg.norm(rgb[seen] - tone, axis=1) > 0.5 * apart]
+    k = min(_MEDIAN_OF, len(seen))
+    near = cKDTree(template[seen] * _HAIR_METRIC).query(template[hair] * _HAIR_METRIC, k=k)[1].reshape(len(hair), k)
+    typical = np.median(rgb[seen][near], axis=1)
+    pick = rgb[seen][near[np.arange(len(hair)), np.random.default_rng(0).integers(0, k, len(hair))]]
+    filled: np.ndarray = typical + 0.3 * np.clip(pick - typical, -0.15, 0.15)
+    return filled
+
+
+def _step_at_border(
+    step: Float[np.ndarray, "n 3"], confidence: Float[np.ndarray, " n"], surface: Surface, anatomy: Anatomy
+) -> Float64[np.ndarray, "n 3"]:
+    """What to add to the guesses so that they meet what is seen without a seam, fading with distance.
+
+    A screened membrane on the surface, as in seamless cloning (Perez et al. 2003), that ignores steps between
+    materials.
+
+    Args:
+        step: seen less guessed colour.
+    """
+    samples, faces, count = surface.samples, anatomy.faces, len(surface.rest)
+    corners = faces[samples.triangles].ravel()
+    weight = (samples.barycentric * np.clip((confidence - 0.3) / 0.3, 0, 1)[:, None]).ravel()
+    total = np.bincount(corners, weight, count)
+    summed = np.stack([np.bincount(corners, weight * np.repeat(s, 3), count) for s in step.T], axis=1)
+    mean_step = summed / np.maximum(total, 1e-9)[:, None]
+    mean_step *= np.exp(-np.square(np.linalg.norm(mean_step, axis=1, keepdims=True) / _SAME_MATERIAL))
+    # for a ring of six at distance h, mean - centre is h^2 / 4 of the Laplacian
+    around = anatomy.average @ surface.rest
+    edge_squared = (anatomy.average @ surface.rest**2 - 2 * surface.rest * around + surface.rest**2).sum(axis=1)
+    degree = np.diff(anatomy.average.indptr)
+    laplacian = sp.diags_array(degree.astype(float)) @ (sp.eye_array(count) - anatomy.average)
+    seen = degree * np.minimum(total, 3.0)
+    screen = degree * edge_squared / (4 * _FEATHER_M**2)
+    bent = solve_sparse(laplacian + sp.diags_array(screen + seen + 1e-6), seen[:, None] * mean_step)
+    carried: np.ndarray = samples.interpolate(faces, bent)
+    return carried

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from lhm_runtime.body.body_model import BodyModel
+from lhm_runtime.reconstruction.anatomy import Part, study
+from lhm_runtime.reconstruction.discs import disc_sizes, sample_normals, spread
+from lhm_runtime.reconstruction.filling import Surface, fill_unseen, scalp
+
+COUNT = 6_000
+SHIRT, SKIN, JEANS, HAIR = (0.2, 0.6, 0.3), (0.85, 0.65, 0.55), (0.2, 0.25, 0.5), (0.15, 0.1, 0.08)
+
+
+@pytest.fixture(scope="module")
+def body():
+    return BodyModel.default()
+
+
+@pytest.fixture(scope="module")
+def surface(body):
+    anatomy = study(body)
+    rest = body.v_template.astype(np.float64)
+    return Surface.of(spread(rest, np.zeros(len(rest)), COUNT, body, anatomy), rest, body, anatomy)
+
+
+@pytest.fixture(scope="module")
+def dressed(surface, body):
+    """True colours of a simple outfit."""
+    rgb = np.tile(SKIN, (COUNT, 1))
+    rgb[np.isin(surface.part, (Part.TORSO, Part.LEFT_ARM, Part.RIGHT_ARM))] = SHIRT
+    rgb[np.isin(surface.part, (Part.LEFT_LEG, Part.RIGHT_LEG))] = JEANS
+    rgb[scalp(surface, body, study(body))] = HAIR
+    return rgb
+
+
+def fill(rgb, seen, surface, body):
+    anatomy = study(body)
+    return fill_unseen(
+        np.where(seen[:, None], rgb, 1.0), seen.astype(float), surface, scalp(surface, body, anatomy), anatomy
+    )
+
+
+def test_samples_are_as_many_as_wanted_and_none_is_in_the_mouth(surface, body):
+    anatomy = study(body)
+    assert len(surface.part) == COUNT
+    assert anatomy.outer[surface.samples.triangles].all()
+    share = np.isin(surface.part, (Part.HEAD, Part.NECK)).mean()
+    assert 0.2 < share < 0.5
+
+
+def test_discs_are_about_as_wide_as_the_gaps_between_them(surface, body):
+    anatomy = study(body)
+    normals = sample_normals(surface.rest, surface.samples, anatomy)
+    sizes = disc_sizes(surface.samples, normals, surface.rest, body, anatomy)
+    torso = surface.part == Part.TORSO
+    ratio = np.median(sizes[torso]) / np.median(surface.samples.spacing[torso])
+    assert 0.4 < ratio < 1
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
+
+
+def test_the_back_gets_the_colours_of_the_front(surface, dressed, body):
+    filled = fill(dressed, surface.samples.normals[:, 2] > 0.2, surface, body)
+    error = np.abs(filled - dressed).max(axis=1)
+    for part in (Part.TORSO, Part.LEFT_LEG, Part.RIGHT_ARM):
+        assert (error[surface.part == part] < 0.15).mean() > 0.95
+    assert (error[scalp(surface, body, study(body))] < 0.15).mean() > 0.9
+
+
+def test_what_is_seen_stays_as_it_is(surface, dressed, body):
+    seen = surface.samples.normals[:, 2] > 0.2
+    filled = fill(dressed, seen, surface, body)
+    np.testing.assert_allclose(filled[seen], dressed[seen], atol=1e-9)
+
+
+def test_a_limb_out_of_sight_is_like_its_fellow(surface, dressed, body):
+    rgb = dressed.copy()
+    striped = (surface.part == Part.LEFT_LEG) & (np.sin(surface.template[:, 1] * 30) > 0)
+    rgb[striped] = (0.9, 0.9, 0.2)
+    filled = fill(rgb, surface.part != Part.RIGHT_LEG, surface, body)
+    other = surface.part == Part.RIGHT_LEG
+    wanted = np.where(np.sin(surface.template[:, 1:2] * 30) > 0, (0.9, 0.9, 0.2), JEANS)
+    assert (np.abs(filled - wanted).max(axis=1)[other] < 0.3).mean() > 0.8
+
+
+def test_hands_out_of_sight_have_the_colour_of_the_face(surface, dressed, body):
+    hands = np.isin(surface.part, (Part.LEFT_HAND, Part.RIGHT_HAND))
+    np.testing.assert_allclose(np.median(fill(dressed, ~hands, surface, body)[hands], axis=0), SKIN, atol=0.05)
+
+
+def test_a_person_of_whom_nothing_is_seen_is_grey(surface, dressed, body):
+    np.testing.assert_array_equal(fill(dressed, np.zeros(COUNT, bool), surface, body), 0.5)
