@@ -2,20 +2,15 @@
 
 import typer
 
-from streaming.bench.avatar import avatar
-from streaming.bench.fanout import fanout
-from streaming.bench.latency import latency
-from streaming.bench.motion import motion
-from streaming.bench.rasterizer import rasterizer
-from streaming.bench.session import session
+from streaming.bench import avatar, fanout, latency, motion, rasterizer, session
 
 app = typer.Typer(no_args_is_help=True)
-app.command()(rasterizer)
-app.command()(avatar)
-app.command()(motion)
-app.command()(session)
-app.command()(latency)
-app.command()(fanout)
+app.command()(rasterizer.rasterizer)
+app.command()(motion.motion)
+app.command()(avatar.avatar)
+app.command()(session.session)
+app.command()(latency.latency)
+app.command()(fanout.fanout)
 
 
 @app.callback()
