@@ -17,9 +17,8 @@ from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 from lhm_runtime.reconstruction.view import View
 
-INSET_M = 0.004
+_INSET_M = 0.004
 """How far inside the matte the surface stays: about a sigma of the Gaussians that will lie on it."""
-
 _NORMAL_PASSES = (60.0, 25.0)
 _PLANE_PASSES = (8.0, 3.0, 1.5)
 """Stiffness of each pass."""
@@ -70,7 +69,7 @@ def fill_matte(
     scale = view.pixels_per_metre(points)
     matte = (view.alpha > 0.5).astype(np.uint8)
     inside = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - matte, cv2.DIST_L2, 5)
-    inside -= INSET_M * scale
+    inside -= _INSET_M * scale
     reach = _reach(rest, anatomy)
     unseen = unseen_vertices(view, points, anatomy)
     behind = _behind_hands(view, points, anatomy)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
+from lhm_runtime.rasterizer.contract import EPS2D_PX2
 from lhm_runtime.reconstruction.anatomy import Anatomy
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch
 from lhm_runtime.reconstruction.carrying import image_covariance, pose_patch
@@ -13,11 +14,12 @@ from lhm_runtime.reconstruction.colouring import read_colours
 from lhm_runtime.reconstruction.view import View
 
 _ROUNDS = 3
-_CLEARANCE = 3.2
-"""Standard deviations that a Gaussian keeps from the matte's border."""
+_CLEARANCE = 2.65
+"""Standard deviations that a Gaussian keeps from the matte's border, where many lie over one another."""
 _FURTHEST_M = 0.025
 _PAD = 24
-_BLUR_M = 0.0008
+_SHOWN_PX = 512
+"""Height of the person, pixels, at which an avatar is taken to be shown: there the rasterizer's blur counts."""
 
 
 def draw_in(
@@ -34,6 +36,8 @@ def draw_in(
     inside = cv2.GaussianBlur(inside, (0, 0), 1.5)
     slope = [cv2.Sobel(inside, cv2.CV_32F, dx, dy, ksize=3) / 8 for dx, dy in ((1, 0), (0, 1))]
     field = np.dstack([inside, *slope])
+    tall = np.ptp(np.flatnonzero((view.alpha > 0.5).any(axis=1))) + 1
+    blur = EPS2D_PX2 * (tall / _SHOWN_PX) ** 2
     means = patch.means.copy()
     for last in [False] * _ROUNDS + [True]:
         moved = replace(patch, means=means)
@@ -42,9 +46,7 @@ def draw_in(
         value = read_colours(field, image[:, :2] + _PAD)
         steepness = np.linalg.norm(value[:, 1:], axis=1)
         way_in = value[:, 1:] / np.maximum(steepness, 1e-3)[:, None]
-        spread = (_BLUR_M * view.focal[0] / image[:, 2]) ** 2 + np.einsum(
-            "ni,nij,nj->n", way_in, image_covariance(view, points, linear, moved), way_in
-        )
+        spread = blur + np.einsum("ni,nij,nj->n", way_in, image_covariance(view, points, linear, moved), way_in)
         lacking = np.where(held, 0.0, _CLEARANCE * np.sqrt(spread) - value[:, 0])
         if last:
             break
