@@ -26,9 +26,10 @@ from streaming.app import WEB, create_app
 from streaming.avatar_store import AvatarFacts, AvatarStore, write_facts
 from streaming.bench.chromium import Page, open_page
 from streaming.bench.machine import this_machine
-from streaming.config import load_config
+from streaming.config import Log, load_config
 from streaming.encoder import Codec
 from streaming.film import draw, plan_film
+from streaming.logs import configure_logging
 from streaming.services import Services
 from streaming.settings import NewSession
 from streaming.time_code import PERIOD_MS, draw_time_code, pack_time_code
@@ -111,6 +112,7 @@ def latency(
       lhm-live bench latency --codec vp8 --size 720 --json
       lhm-live bench latency --camera me.mp4
     """
+    configure_logging(Log(level="warning"))  # standard output is for the report
     report = asyncio.run(measure(codec, size, fps, camera, seconds))
     if as_json:
         typer.echo(json.dumps(report, indent=2))

@@ -22,9 +22,10 @@ from lhm_runtime.motion.procedural import wave
 from lhm_runtime.rasterizer import Framing, frame_person
 from lhm_runtime.reconstruction.builtin_person import build_person
 from streaming.bench.machine import this_machine
-from streaming.config import load_config
+from streaming.config import Log, load_config
 from streaming.encoder import Codec
 from streaming.hub import PacketTrack
+from streaming.logs import configure_logging
 from streaming.protocol import LandmarkSample, encode_landmarks
 from streaming.session import Session
 from streaming.settings import NewSession
@@ -67,6 +68,7 @@ def session(
         fps=fps,
         framing=framing,
     )
+    configure_logging(Log(level="warning"))  # standard output is for the report
     report = asyncio.run(measure(build_person(gaussians), wish, codec, seconds))
     if as_json:
         typer.echo(json.dumps(report, indent=2))
