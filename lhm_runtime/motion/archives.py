@@ -1,8 +1,6 @@
 """The ``.npz`` container: read with every fault named, written whole or not at all."""
 
 import io
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,6 +11,7 @@ from jaxtyping import Float64
 from numpy.lib.npyio import NpzFile
 
 from lhm_runtime.errors import InvalidInputError, MotionFileError, require_finite, require_shape
+from lhm_runtime.files import write_atomically
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError)
 
@@ -60,18 +59,4 @@ def write_archive(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as a compressed ``.npz``, whatever the suffix of ``path``."""
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
-    write_whole(path, content.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``; an older file stays whole until the new one is."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
-        part = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    write_atomically(path, content.getvalue())

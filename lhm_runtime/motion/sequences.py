@@ -21,7 +21,8 @@ from numpy.lib.npyio import NpzFile
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.rotations import matrix_to_rotvec, rotvec_to_matrix
 from lhm_runtime.errors import InvalidInputError, LhmLiveError, MotionFileError, require_finite, require_shape
-from lhm_runtime.motion.archives import open_archive, take, take_numbers, write_archive, write_whole
+from lhm_runtime.files import write_atomically
+from lhm_runtime.motion.archives import open_archive, take, take_numbers, write_archive
 from lhm_runtime.motion.bvh import format_bvh, parse_bvh
 from lhm_runtime.motion.recorded_skeletons import body_bvh, retarget_bvh
 from lhm_runtime.motion.smplx_files import amass_arrays, lhm_frames, read_amass, read_lhm_frames
@@ -210,7 +211,7 @@ def write_bvh(path: Path, motion: MotionSequence, rest_joints: Float[np.ndarray,
         InvalidInputError: the frames are not evenly spaced in time.
     """
     frame_time_s = 1 / _steady_fps(motion)
-    write_whole(path, format_bvh(body_bvh(motion.rotvec, motion.transl, rest_joints, frame_time_s)).encode())
+    write_atomically(path, format_bvh(body_bvh(motion.rotvec, motion.transl, rest_joints, frame_time_s)).encode())
 
 
 def write_amass(path: Path, motion: MotionSequence) -> None:
