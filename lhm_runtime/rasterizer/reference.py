@@ -80,7 +80,6 @@ def rasterize_reference(
     R, t = camera.T_camera_world[:3, :3], camera.T_camera_world[:3, 3]
     in_camera = means @ R.T + t
     transmittance = np.ones((camera.height, camera.width))
-    seen = np.ones_like(transmittance)
     colour, depth = np.zeros((camera.height, camera.width, 3)), np.zeros_like(transmittance)
     boundary, stopped = np.zeros(transmittance.shape, bool), np.zeros(transmittance.shape, bool)
     focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])

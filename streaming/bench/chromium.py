@@ -1,7 +1,6 @@
 """A headless Chromium with a fake camera, driven over its DevTools protocol: for benchmarks and tests."""
 
 import asyncio
-import base64
 import contextlib
 import json
 import shutil
@@ -60,17 +59,6 @@ class Page:
                     await asyncio.sleep(0.05)
                 return value
         raise BackendError(f"{script} was not true within {limit_s:g} s; the page says {self.console[-5:]}")
-
-    async def screenshot(self, path: Path) -> None:
-        """What the page looks like, as a PNG."""
-        answer = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(answer["data"]))
-
-    async def resize(self, width: int, height: int, *, phone: bool = False) -> None:
-        """Give the page another size in CSS pixels."""
-        await self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
-        )
 
     async def go(self, url: str) -> None:
         """Leave for another address."""

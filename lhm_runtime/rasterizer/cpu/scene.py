@@ -37,8 +37,7 @@ class Scene:
         self._lock = threading.Lock()
         # an avatar is drawn many times: neighbours in space become neighbours in memory
         order = np.arange(len(gaussians)) if avatar is None else morton_order(gaussians.means)
-        xx, xy, xz, yy, yz, zz = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)
-        rows, columns = zip(xx, xy, xz, yy, yz, zz, strict=True)
+        rows, columns = np.triu_indices(3)  # xx xy xz yy yz zz
         arrays: dict[str, np.ndarray] = {
             "means": gaussians.means[order],
             "covariances": covariances(gaussians)[order][:, rows, columns].astype(np.float32),
