@@ -1,65 +1,38 @@
-"""The linear map from colours of Gaussians to pixels of a view, and the colours that answer a photo best."""
+"""Which Gaussians make up each pixel of a view, and the colours of theirs that answer the photo best."""
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32
 
-from lhm_runtime.rasterizer.contract import ALPHA_MAX, ALPHA_MIN, EPS2D_PX2
+from lhm_runtime.avatar import Avatar
+from lhm_runtime.rasterizer import Renderer
+from lhm_runtime.rasterizer.cpu.colours import pull_colours
+from lhm_runtime.rasterizer.cpu.scene import PixelWeights
+from lhm_runtime.reconstruction.view import View
+from lhm_runtime.types import Camera
 
 _ROUNDS = 20
 _RELAXATION = 1.2
+_LEAST_WEIGHT = 1e-3
+"""Smaller weights are half of all, and 0.3 % of the light."""
 _ENOUGH_PIXELS = 1.5
 """Gaussians that show in fewer pixels follow them less: they would overshoot."""
 
 
-def splat_weights(
-    uvz: Float[np.ndarray, "n 3"],
-    covariance: Float[np.ndarray, "n 2 2"],
-    opacity: Float[np.ndarray, " n"],
-    width: int,
-    height: int,
-) -> sp.csr_array:
-    """Share of each Gaussian in each pixel, [h * w, n], as the rasterizer blends them front to back.
+def weigh(view: View, avatar: Avatar) -> sp.csr_array:
+    """Share of each Gaussian in each pixel, [h * w, n], as the rasterizer draws the avatar in the view's pose.
 
-    Args:
-        uvz: centres, pixels, and depth, metres.
-        covariance: projected, square pixels.
+    The faintest shares are left out.
     """
-    xx = covariance[:, 0, 0] + EPS2D_PX2
-    yy = covariance[:, 1, 1] + EPS2D_PX2
-    xy = covariance[:, 0, 1]
-    determinant = xx * yy - xy * xy
-    extent = np.sqrt(2 * np.log(np.maximum(opacity / ALPHA_MIN, 1)))
-    left = np.maximum(np.ceil(uvz[:, 0] - extent * np.sqrt(xx) - 0.5), 0).astype(np.int64)
-    right = np.minimum(np.floor(uvz[:, 0] + extent * np.sqrt(xx) - 0.5), width - 1).astype(np.int64)
-    top = np.maximum(np.ceil(uvz[:, 1] - extent * np.sqrt(yy) - 0.5), 0).astype(np.int64)
-    bottom = np.minimum(np.floor(uvz[:, 1] + extent * np.sqrt(yy) - 0.5), height - 1).astype(np.int64)
-    drawn = np.flatnonzero((right >= left) & (bottom >= top) & (opacity > ALPHA_MIN) & (uvz[:, 2] > 0.01))
-    drawn = drawn[np.argsort(uvz[drawn, 2], kind="stable")]
-    columns = (right - left + 1)[drawn]
-    pixels = columns * (bottom - top + 1)[drawn]
-    owner = np.repeat(np.arange(len(drawn), dtype=np.int32), pixels)
-    local = (np.arange(pixels.sum()) - np.repeat(np.cumsum(pixels) - pixels, pixels)).astype(np.int32)
-    row = local // columns.astype(np.int32)[owner]
-    column = local - row * columns.astype(np.int32)[owner]
-    f32 = np.float32
-    dx = column + (left[drawn] + 0.5 - uvz[drawn, 0]).astype(f32)[owner]
-    dy = row + (top[drawn] + 0.5 - uvz[drawn, 1]).astype(f32)[owner]
-    a, b, c = ((value / determinant)[drawn].astype(f32) for value in (-0.5 * yy, xy, -0.5 * xx))
-    exponent = a[owner] * dx * dx + b[owner] * dx * dy + c[owner] * dy * dy + np.log(opacity[drawn]).astype(f32)[owner]
-    hit = np.flatnonzero(exponent > np.log(ALPHA_MIN))
-    alpha = np.minimum(np.exp(exponent[hit]), ALPHA_MAX)
-    owner = owner[hit]
-    pixel = (row[hit] + top[drawn].astype(np.int32)[owner]) * width + column[hit] + left[drawn].astype(np.int32)[owner]
-    # by pixel; within one, the stable sort keeps the order of depth
-    order = np.argsort(pixel, kind="stable")
-    pixel, alpha, owner = pixel[order], alpha[order], owner[order]
-    begin = np.searchsorted(pixel, np.arange(width * height + 1))
-    light = np.concatenate([[0.0], np.cumsum(np.log1p(-alpha.astype(np.float64)))])
-    transmittance = np.exp(light[:-1] - light[begin[pixel]])
-    return sp.csr_array(
-        ((alpha * transmittance).astype(np.float32), drawn[owner], begin), shape=(width * height, len(uvz))
-    )
+    (fx, fy), (cx, cy), (width, height) = view.focal.tolist(), view.centre.tolist(), view.size
+    with Renderer(avatar) as renderer:
+        found = renderer.weigh(
+            view.zero_to_camera,
+            view.pose.expression,
+            Camera(np.eye(4), fx, fy, cx, cy, width, height),
+            least=_LEAST_WEIGHT,
+        )
+    return sp.csr_array((found.weights, found.gaussians, found.begin), shape=(width * height, len(avatar.gaussians)))
 
 
 def solve_colours(
@@ -69,22 +42,25 @@ def solve_colours(
     rgb: Float[np.ndarray, "n 3"],
     freedom: Float[np.ndarray, " n"],
     limit: Float[np.ndarray, " n"],
-) -> Float64[np.ndarray, "n 3"]:
-    """Move colours so that the drawn pixels come nearer to those wanted (SIRT; Gregor and Benson 2008).
+) -> Float32[np.ndarray, "n 3"]:
+    """Move colours so that the drawn pixels come nearer to those wanted; equal arguments give equal bits.
 
     Args:
+        weights: of each Gaussian in each pixel; views may be stacked.
         wanted: premultiplied pixels over black.
         trusted: weight of each pixel.
+        rgb: to start from.
         freedom: 0 to 1, how far each Gaussian follows.
         limit: furthest move of a channel of each.
     """
-    transposed = sp.csr_array(weights.T)
-    total = transposed @ trusted
+    total = weights.T @ trusted
     step = _RELAXATION * freedom * np.clip(total / _ENOUGH_PIXELS, 0, 1) / np.maximum(total, 0.05)
-    start, reach = rgb.astype(np.float32), limit.astype(np.float32)[:, None]
-    low, high = np.maximum(start - reach, 0), np.minimum(start + reach, 1)
-    now = start
-    for _ in range(_ROUNDS):
-        residual = (wanted - weights @ now) * trusted[:, None]
-        now = np.clip(now + step[:, None].astype(np.float32) * (transposed @ residual), low, high)
-    return now.astype(np.float64)
+    return pull_colours(
+        PixelWeights(weights.indptr.astype(np.int64), weights.indices.astype(np.int32, copy=False), weights.data),
+        wanted,
+        trusted,
+        rgb.astype(np.float32),
+        step.astype(np.float32),
+        limit.astype(np.float32),
+        rounds=_ROUNDS,
+    )

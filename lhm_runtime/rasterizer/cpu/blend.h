@@ -28,6 +28,11 @@ struct alignas(16) TileSplat {
 alignas(64) static const float kPixelX[kPixels] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
 alignas(64) static const float kPixelY[kPixels] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
 
+LHM_INLINE vf alpha_at(const TileSplat& g, vf x, vf y) {
+  const vf along = x * g.p + (y * g.q + g.t), across = y * g.r + g.s;
+  return alpha_from_log2(g.log2_opacity - across * across - along * along);
+}
+
 template <StopRule kRule, bool kDepth>
 LHM_INLINE void blend_block(PixelBlock& block, const TileSplat* splats, uint64_t mask, float x0, float y0) {
   for (int first = 0; first < kVectors; first += kAtOnce) {
@@ -43,9 +48,7 @@ LHM_INLINE void blend_block(PixelBlock& block, const TileSplat* splats, uint64_t
       const TileSplat& g = splats[__builtin_ctzll(m)];
 #pragma GCC unroll 2
       for (int i = 0; i < kAtOnce; i++) {
-        const vf along = x[i] * g.p + (y[i] * g.q + g.t), across = y[i] * g.r + g.s;
-        const vf alpha = alpha_from_log2(g.log2_opacity - across * across - along * along);
-        vf w = T[i] * alpha;
+        vf w = T[i] * alpha_at(g, x[i], y[i]);
         if (kRule == StopRule::kGsplat) { // what would leave less than the stop is not blended, nor anything after it
           const vf next = T[i] - w;
           w = zero_unless_greater(next, kTransmittanceStop, w);
@@ -117,10 +120,12 @@ LHM_INLINE void transpose_bits(const uint16_t* rows, int count, uint64_t* column
 #endif
 }
 
-// X0, Y0: the tile's first pixel. Blocks outside width x height are not blended.
-template <StopRule kRule, bool kDepth>
-static void blend_tile(const Splat* splats, const uint32_t* list, int count, int X0, int Y0, int width, int height,
-                       PixelBlock* blocks) {
+// Goes through a tile's list in chunks, front to back: block(state, chunk, mask, k, first) blends those of the chunk that
+// the mask names into block k, `first` being their place in the list. X0, Y0: the tile's first pixel. Blocks outside
+// width x height, and those that nothing more is seen through, are left out.
+template <class Block>
+LHM_INLINE void sweep_tile(const Splat* splats, const uint32_t* list, int count, int X0, int Y0, int width, int height,
+                           PixelBlock* blocks, const Block& block) {
   uint32_t alive = 0;
   for (int k = 0; k < kBlocks; k++) {
     PixelBlock& b = blocks[k];
@@ -149,12 +154,21 @@ static void blend_tile(const Splat* splats, const uint32_t* list, int count, int
     transpose_bits(reached, n, masks);
     for (; any; any &= any - 1) {
       const int k = __builtin_ctz(any);
-      blend_block<kRule, kDepth>(blocks[k], near, masks[k], k % 4 * kSide, k / 4 * kSide);
+      block(blocks[k], near, masks[k], k, done);
       bool shines = false;
       for (int v = 0; v < kVectors; v++) shines |= any_greater(load(blocks[k].transmittance + v * kLanes), kTransmittanceStop);
       if (!shines) alive &= ~(1u << k);
     }
   }
+}
+
+template <StopRule kRule, bool kDepth>
+static void blend_tile(const Splat* splats, const uint32_t* list, int count, int X0, int Y0, int width, int height,
+                       PixelBlock* blocks) {
+  sweep_tile(splats, list, count, X0, Y0, width, height, blocks,
+             [](PixelBlock& block, const TileSplat* near, uint64_t mask, int k, int) __attribute__((always_inline)) {
+               blend_block<kRule, kDepth>(block, near, mask, k % 4 * kSide, k / 4 * kSide);
+             });
 }
 
 } // namespace lhm

@@ -1,5 +1,6 @@
 // fuzz_kernel SECONDS SEED: random scenes, poses and cameras, most of them nonsense, through the whole kernel under
-// AddressSanitizer and UBSan. Whatever the numbers, every byte of the picture is written and none outside it.
+// AddressSanitizer and UBSan. Whatever the numbers, every byte of the picture is written and none outside it, and solved
+// colours are colours.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -47,6 +48,38 @@ static size_t picture_bytes(const lhm_frame& f) {
   }
 }
 
+// Lists what the frame's pixels are made of into arrays of exactly that size, then solves for colours with it.
+static void weigh_and_solve(Random& random, lhm_scene* scene, const lhm_frame& f, int count, int nonsense) {
+  const size_t pixels = (size_t)f.width * f.height;
+  const std::unique_ptr<int64_t[]> begin(new int64_t[pixels + 1]);
+  const float least = random.chance(50) ? 0.f : random.uniform(0, 1);
+  int status = lhm_scene_weigh(scene, &f, least, 0, begin.get(), nullptr, nullptr);
+  if (status == LHM_TOO_DENSE) return;
+  const int64_t pairs = begin[pixels];
+  if (status != (pairs ? LHM_TOO_SMALL : LHM_OK)) std::abort();
+  const std::unique_ptr<int32_t[]> gaussian(new int32_t[pairs]);
+  const std::unique_ptr<float[]> weight(new float[pairs]);
+  status = lhm_scene_weigh(scene, &f, least, pairs, begin.get(), gaussian.get(), weight.get());
+  if (status != LHM_OK || begin[0] != 0 || begin[pixels] != pairs) std::abort();
+  for (size_t pixel = 0; pixel < pixels; pixel++) {
+    float sum = 0;
+    for (int64_t i = begin[pixel]; i < begin[pixel + 1]; i++) {
+      if (gaussian[i] < 0 || gaussian[i] >= count || !(weight[i] > least)) std::abort();
+      sum += weight[i];
+    }
+    if (!(sum < 1.001f)) std::abort();
+  }
+  const auto wanted = random.numbers(3 * pixels, 0, 1, nonsense), trust = random.numbers(pixels, 0, 1, nonsense),
+             step = random.numbers(count, 0, 2, nonsense), limit = random.numbers(count, 0, .5f, nonsense),
+             rgb = random.numbers(3 * count, 0, 1, 0);
+  const std::unique_ptr<float[]> solved(new float[3 * count]);
+  const lhm_colour_problem problem = {count, (int64_t)pixels, begin.get(), gaussian.get(), weight.get(), wanted.data(),
+                                      trust.data(), step.data(), limit.data(), random.whole(0, 3), rgb.data(), solved.get()};
+  if (lhm_solve_colours(&problem) != LHM_OK) std::abort();
+  for (int i = 0; i < 3 * count; i++)
+    if (!(solved[i] >= 0 && solved[i] <= 1)) std::abort();
+}
+
 static void draw_random_scene(Random& random) {
   const int count = random.chance(10) ? random.whole(0, 2) : random.whole(0, 400), k = random.whole(1, 8);
   const int nonsense = random.chance(50) ? 0 : random.whole(1, 30);
@@ -89,6 +122,7 @@ static void draw_random_scene(Random& random) {
     f.stage_ms = stage_ms, f.counts = counts;
     const int status = lhm_scene_render(scene.get(), &f);
     if (status != LHM_OK && status != LHM_TOO_DENSE) std::abort();
+    if (random.chance(30)) weigh_and_solve(random, scene.get(), f, count, nonsense);
   }
 }
 

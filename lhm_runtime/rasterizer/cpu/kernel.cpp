@@ -1,11 +1,13 @@
-// The frame, read top to bottom: warp and project, sort, bin, blend and write.
+// The frame, read top to bottom: warp and project, sort, bin, blend and write; or, in place of the last, weigh.
 #include "kernel.h"
 
 #include <atomic>
 #include <ctime>
 
+#include "colours.h"
 #include "output.h"
 #include "threads.h"
+#include "weigh.h"
 
 using namespace lhm;
 
@@ -84,6 +86,18 @@ static void blend(lhm_scene& s, const lhm_frame& f) {
              &job);
 }
 
+template <class Show>
+static void weigh(const lhm_scene& s, const lhm_frame& f, float least, const Show& show) {
+  alignas(64) PixelBlock blocks[kBlocks];
+  const Bins& bins = s.bins;
+  const auto weigh_one = f.stop_rule == (int)StopRule::kGsplat ? weigh_tile<StopRule::kGsplat, Show>
+                                                                : weigh_tile<StopRule::kInclusive, Show>;
+  for (int tile = 0; tile < bins.tiles_x * bins.tiles_y; tile++)
+    if (const int count = (int)(bins.begin[tile + 1] - bins.begin[tile]))
+      weigh_one(s.splats.data(), &bins.list[bins.begin[tile]], count, tile % bins.tiles_x * kTile,
+                tile / bins.tiles_x * kTile, f.width, f.height, blocks, least, show);
+}
+
 LHM_API lhm_scene* lhm_scene_create(const lhm_scene_desc* desc) try {
   return new lhm_scene(*desc);
 } catch (const std::exception&) { // memory, or threads the system does not grant
@@ -114,6 +128,37 @@ LHM_API int32_t lhm_scene_render(lhm_scene* scene, const lhm_frame* frame) try {
   blend(*scene, *frame);
   stage();
   for (int i = 0; frame->stage_ms && i < 4; i++) frame->stage_ms[i] = clock[i + 1] - clock[i];
+  return LHM_OK;
+} catch (const std::bad_alloc&) {
+  return LHM_OUT_OF_MEMORY;
+}
+
+LHM_API int32_t lhm_scene_weigh(lhm_scene* scene, const lhm_frame* frame, float least, int64_t capacity,
+                                int64_t* pixel_begin, int32_t* gaussian, float* weight) try {
+  const FlushDenormals flush;
+  warp_and_project(*scene, *frame);
+  scene->bins.sort_by_depth();
+  const bool listed = scene->bins.list_by_tile();
+  if (frame->counts) frame->counts[0] = scene->bins.visible, frame->counts[1] = scene->bins.entries;
+  if (!listed) return LHM_TOO_DENSE;
+  const size_t pixels = (size_t)frame->width * frame->height;
+  std::fill_n(pixel_begin, pixels + 1, 0);
+  weigh(*scene, *frame, least, [&](size_t pixel, uint32_t, float) { pixel_begin[pixel + 1]++; });
+  for (size_t pixel = 0; pixel < pixels; pixel++) pixel_begin[pixel + 1] += pixel_begin[pixel];
+  if (pixel_begin[pixels] > capacity) return LHM_TOO_SMALL;
+  Array<int64_t> next(pixel_begin, pixel_begin + pixels);
+  weigh(*scene, *frame, least, [&](size_t pixel, uint32_t index, float share) {
+    const int64_t at = next[pixel]++;
+    gaussian[at] = (int32_t)index, weight[at] = share;
+  });
+  return LHM_OK;
+} catch (const std::bad_alloc&) {
+  return LHM_OUT_OF_MEMORY;
+}
+
+LHM_API int32_t lhm_solve_colours(const lhm_colour_problem* problem) try {
+  const FlushDenormals flush;
+  solve_colours(*problem);
   return LHM_OK;
 } catch (const std::bad_alloc&) {
   return LHM_OUT_OF_MEMORY;

@@ -13,10 +13,10 @@ from lhm_runtime.errors import BackendError
 Isa = Literal["v2", "v3", "v4", "generic"]
 """Instruction sets: x86-64-v2 (SSE4.2), v3 (AVX2), v4 (AVX-512); ``generic`` elsewhere (NEON on 64-bit Arm)."""
 
-OK, OUT_OF_MEMORY, TOO_DENSE = range(3)
-"""What ``lhm_scene_render`` answers."""
+OK, OUT_OF_MEMORY, TOO_DENSE, TOO_SMALL = range(4)
+"""What the kernel's functions answer."""
 
-_pointer, _int, _float = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float
+_pointer, _int, _long, _float = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 
 class SceneDesc(ctypes.Structure):
@@ -66,6 +66,25 @@ class Frame(ctypes.Structure):
     )
 
 
+class ColourProblem(ctypes.Structure):
+    """``lhm_colour_problem``."""
+
+    _fields_ = (
+        ("count", _int),
+        ("pixels", _long),
+        ("pixel_begin", _pointer),
+        ("gaussian", _pointer),
+        ("weight", _pointer),
+        ("wanted", _pointer),
+        ("trust", _pointer),
+        ("step", _pointer),
+        ("limit", _pointer),
+        ("rounds", _int),
+        ("rgb", _pointer),
+        ("solved", _pointer),
+    )
+
+
 def libraries() -> dict[Isa, Path]:
     """The kernels that were built with this installation, by its record (an editable one keeps them elsewhere)."""
     try:
@@ -110,6 +129,11 @@ def load(isa: Isa) -> ctypes.CDLL:
     library.lhm_scene_destroy.restype = None
     library.lhm_scene_render.argtypes = [ctypes.c_void_p, ctypes.POINTER(Frame)]
     library.lhm_scene_render.restype = ctypes.c_int32
+    frame = ctypes.POINTER(Frame)
+    library.lhm_scene_weigh.argtypes = [ctypes.c_void_p, frame, _float, _long, _pointer, _pointer, _pointer]
+    library.lhm_scene_weigh.restype = ctypes.c_int32
+    library.lhm_solve_colours.argtypes = [ctypes.POINTER(ColourProblem)]
+    library.lhm_solve_colours.restype = ctypes.c_int32
     library.lhm_contract.argtypes = [ctypes.c_void_p]
     library.lhm_contract.restype = None
     library.lhm_cpu_level.argtypes = []

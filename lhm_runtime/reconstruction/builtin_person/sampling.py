@@ -138,15 +138,20 @@ def thin(candidates: Samples, count: int, seed: int) -> Samples:
     reach, near = (np.asarray(found) for found in cKDTree(place).query(place, k=min(_NEIGHBOURS, total)))
     reach[near == np.arange(total)[:, None]] = np.inf
     priority = np.random.default_rng(seed).permutation(total)
-    taken = np.zeros(total, bool)
+    taken, free = np.zeros(total, bool), np.zeros(total, bool)
     for radius in (0.86, 0.82, 0.78, 0.74, 0.70, 0.64, 0.56, 0.4, 0.0):
-        rivals = reach < radius * spacing[:, None]
-        free = ~taken & ~(rivals & taken[near]).any(axis=1)
-        while free.any() and taken.sum() < count:
-            bar = np.where(rivals & free[near], priority[near], total).min(axis=1)
-            winners = np.flatnonzero(free & (priority < bar))[: count - taken.sum()]
-            taken[winners] = True
-            free &= ~taken & ~(rivals & taken[near]).any(axis=1)
+        at = np.flatnonzero(~taken)
+        around, rivals = near[at], reach[at] < radius * spacing[at, None]
+        while True:
+            still = ~taken[at] & ~(rivals & taken[around]).any(axis=1)
+            at, around, rivals = at[still], around[still], rivals[still]
+            left = count - np.count_nonzero(taken)
+            if len(at) == 0 or left == 0:
+                break
+            free[:] = False
+            free[at] = True
+            bar = np.where(rivals & free[around], priority[around], total).min(axis=1)
+            taken[at[priority[at] < bar][:left]] = True
     kept = np.flatnonzero(taken)
     return replace(candidates[kept], spacing=spacing[kept])
 
