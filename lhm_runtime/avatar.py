@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
@@ -23,13 +23,18 @@ from lhm_runtime.errors import AvatarFileError, InvalidInputError, require_finit
 from lhm_runtime.files import write_atomically
 from lhm_runtime.types import Gaussians
 
-FORMAT_VERSION = 1
-"""Version written into and expected from .avatar files."""
+FORMAT_VERSION = 2
+"""Version written into .avatar files; older ones are read too. 2 added ``shown``."""
+
+Shown = Literal["full", "half", "head"]
+"""How much of a person something shows: down to the feet, to the hips or so, or head and shoulders."""
 
 MAX_INFLUENCES = 8
 """Most joints that may move one Gaussian."""
 
 _FORMAT: Final = "lhm-live avatar"
+_ADDED: Final[Mapping[str | None, frozenset[str]]] = {"1": frozenset({"shown"}), "2": frozenset()}
+"""Metadata that files of each version do not have yet."""
 _MAX_HEADER_BYTES: Final = 1 << 20
 _UNIT_TOLERANCE: Final = 1e-3
 _HALF_PRECISION_ERROR_M: Final = 5e-5
@@ -72,7 +77,9 @@ class AvatarMetadata:
     created_at: str
     """ISO 8601, UTC."""
     photo_sha256: str = ""
-    """SHA-256 of the source photo, hex; empty when there was none."""
+    """SHA-256 of the source photo, the first of several, hex; empty when there was none."""
+    shown: Shown = "full"
+    """How much of the person its sources showed; what is below was made up. The framing to begin with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +190,7 @@ def save_avatar(avatar: Avatar, path: Path) -> None:
     with np.errstate(over="ignore"):
         half = directions.astype(np.float16)
         if np.abs(half - directions).max(initial=0) <= _HALF_PRECISION_ERROR_M:
-            tensors["expression_directions"] = half
+            tensors["expression_directions"] = np.ascontiguousarray(half)
     data = save(tensors, metadata=header)
     header_bytes = int.from_bytes(data[:8], "little")
     if header_bytes > _MAX_HEADER_BYTES:
@@ -265,13 +272,14 @@ def _read_header(header: Mapping[str, str]) -> tuple[AvatarMetadata, tuple[str, 
             f"a safetensors file, but not an avatar: its format is {header.get('format')!r}, not {_FORMAT!r}"
         )
     version = header.get("format_version")
-    if version != str(FORMAT_VERSION):
+    if version not in _ADDED:
         raise InvalidInputError(
-            f"format version {version!r} is unknown: this program reads version {FORMAT_VERSION}; "
+            f"format version {version!r} is unknown: this program reads versions up to {FORMAT_VERSION}; "
             "update lhm-live, or make the avatar again from its source"
         )
-    wanted = {field.name for field in fields(AvatarMetadata)}
+    wanted = {field.name for field in fields(AvatarMetadata)} - _ADDED[version]
     _check_names("metadata", set(header) - {"format", "format_version"}, wanted | {"expression_names"})
+    _check_shown(header.get("shown", "full"))
     try:
         names = json.loads(header["expression_names"])
     except (ValueError, RecursionError) as error:
@@ -280,7 +288,7 @@ def _read_header(header: Mapping[str, str]) -> tuple[AvatarMetadata, tuple[str, 
         raise InvalidInputError(
             f"expression_names is {header['expression_names'][:80]}, expected a JSON list of strings"
         )
-    return AvatarMetadata(**{name: header[name] for name in wanted}), tuple(names)
+    return AvatarMetadata(**{name: header[name] for name in wanted}), tuple(names)  # type: ignore[arg-type]
 
 
 def _check_metadata(metadata: AvatarMetadata, expression_names: tuple[str, ...]) -> None:
@@ -292,6 +300,7 @@ def _check_metadata(metadata: AvatarMetadata, expression_names: tuple[str, ...])
             raise InvalidInputError(
                 f"{name} is {getattr(metadata, name)!r}, expected 64 lower-case hex digits or nothing"
             )
+    _check_shown(metadata.shown)
     try:
         offset = datetime.fromisoformat(metadata.created_at).utcoffset()
     except ValueError:
@@ -303,6 +312,11 @@ def _check_metadata(metadata: AvatarMetadata, expression_names: tuple[str, ...])
     if len(set(expression_names)) < len(expression_names):
         repeated, _ = Counter(expression_names).most_common(1)[0]
         raise InvalidInputError(f"expression_names has {repeated!r} more than once")
+
+
+def _check_shown(shown: str) -> None:
+    if shown not in get_args(Shown):
+        raise InvalidInputError(f"shown is {shown!r}, expected one of {', '.join(get_args(Shown))}")
 
 
 def _check_names(kind: str, got: set[str], wanted: set[str]) -> None:

@@ -5,6 +5,7 @@ scales as logarithms, rotation wxyz. Higher harmonics (``f_rest_*``) are neither
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -81,7 +82,7 @@ def import_ply(path: Path) -> Gaussians:
         AvatarFileError: the file is missing, truncated, no 3DGS .ply, or holds a value no Gaussian may have.
     """
     try:
-        return _activate(_read_columns(path))
+        return _activate(read_columns(path, _READ, "3DGS .ply"))
     except InvalidInputError as error:
         raise AvatarFileError(f"{path}: {error}") from error
     except OSError as error:
@@ -99,6 +100,10 @@ class _Header:
     """Bytes up to the first vertex."""
 
     @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.properties]
+
+    @property
     def dtype(self) -> np.dtype:
         order = ">" if self.encoding == "binary_big_endian" else "<"
         return np.dtype([(name, order + code) for name, code in self.properties])
@@ -110,10 +115,18 @@ class _Header:
         return self.count * self.dtype.itemsize
 
 
-def _read_columns(path: Path) -> Float64[np.ndarray, "n 14"]:
-    """The stored numbers, in the order of _READ."""
+def read_columns(path: Path, names: Sequence[str], kind: str) -> Float64[np.ndarray, "n k"]:
+    """The numbers stored under ``names`` at each vertex of a .ply, as they are there.
+
+    Raises:
+        InvalidInputError: not a .ply, truncated, or no ``kind`` because its vertices lack one of the names.
+        OSError: the file cannot be read.
+    """
     with path.open("rb") as file:
         header = _parse_header(file.read(_MAX_HEADER_BYTES))
+        missing = [name for name in names if name not in header.names]
+        if missing:
+            raise InvalidInputError(f"no {kind}: its vertices lack the properties {', '.join(missing)}")
         count, least = header.count, header.min_data_bytes
         follow = path.stat().st_size - header.length
         if follow < least:
@@ -121,7 +134,8 @@ def _read_columns(path: Path) -> Float64[np.ndarray, "n 14"]:
                 f"truncated: {count} vertices take {least} bytes or more, {follow} follow the header"
             )
         file.seek(header.length)
-        return _read_ascii(header, file) if header.encoding == "ascii" else _read_binary(header, file)
+        read = _read_ascii if header.encoding == "ascii" else _read_binary
+        return read(header, file, names)
 
 
 def _parse_header(start: bytes) -> _Header:
@@ -137,8 +151,10 @@ def _parse_header(start: bytes) -> _Header:
             count, properties = _parse_vertex(rest)
         case _:
             raise InvalidInputError("its header has no format line that we know")
-    _check_properties([name for name, _ in properties])
-    return _Header(encoding, count, tuple(properties), end.end())
+    header = _Header(encoding, count, tuple(properties), end.end())
+    if len(set(header.names)) < len(properties):
+        raise InvalidInputError(f"its header declares a property twice: {', '.join(header.names)}")
+    return header
 
 
 def _parse_vertex(lines: list[list[str]]) -> tuple[int, list[tuple[str, str]]]:
@@ -163,25 +179,16 @@ def _parse_vertex(lines: list[list[str]]) -> tuple[int, list[tuple[str, str]]]:
     return count, properties
 
 
-def _check_properties(names: list[str]) -> None:
-    if len(set(names)) < len(names):
-        raise InvalidInputError(f"its header declares a property twice: {', '.join(names)}")
-    missing = [name for name in _READ if name not in names]
-    if missing:
-        raise InvalidInputError(f"no 3DGS .ply: its vertices lack the properties {', '.join(missing)}")
-
-
-def _read_binary(header: _Header, file: BinaryIO) -> Float64[np.ndarray, "n 14"]:
+def _read_binary(header: _Header, file: BinaryIO, names: Sequence[str]) -> Float64[np.ndarray, "n k"]:
     table = np.frombuffer(file.read(header.min_data_bytes), header.dtype, header.count)
     with np.errstate(invalid="ignore"):  # a signalling NaN, told later
-        return np.stack([table[name].astype(np.float64) for name in _READ], axis=1)
+        return np.stack([table[name].astype(np.float64) for name in names], axis=1)
 
 
-def _read_ascii(header: _Header, file: BinaryIO) -> Float64[np.ndarray, "n 14"]:
+def _read_ascii(header: _Header, file: BinaryIO, names: Sequence[str]) -> Float64[np.ndarray, "n k"]:
     if header.count == 0:
-        return np.empty((0, len(_READ)))
-    names = [name for name, _ in header.properties]
-    columns = [names.index(name) for name in _READ]
+        return np.empty((0, len(names)))
+    columns = [header.names.index(name) for name in names]
     try:
         table = np.loadtxt(file, comments=None, usecols=columns, max_rows=header.count, ndmin=2, encoding="ascii")
     except ValueError as error:

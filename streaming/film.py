@@ -45,7 +45,7 @@ def plan_film(
     pose: str,
     *,
     size: tuple[int, int],
-    framing: Framing = "full",
+    framing: Framing | None = None,
     fps: float = 30.0,
     seconds: float | None = None,
 ) -> Film:
@@ -55,7 +55,8 @@ def plan_film(
         avatar: who is shown.
         pose: ``wave``, ``turntable`` (the camera goes round once) or the path of a recorded motion.
         size: width and height in pixels.
-        framing: how much of the person is seen at first; the camera stays, far enough for what follows.
+        framing: how much of the person is seen at first; the camera stays, far enough for what follows. As much as
+            the avatar's sources showed where None.
         fps: frames a second; recordings are resampled.
         seconds: length; the default is the motion's own. Recordings are cut, never stretched.
 
@@ -64,6 +65,7 @@ def plan_film(
         MotionFileError: the recording is unusable.
     """
     names = avatar.expression_names
+    framing = avatar.metadata.shown if framing is None else framing
     if pose == "turntable":
         motion = breathing(TURNTABLE_S if seconds is None else seconds, fps, names)
         return _place(avatar, motion, np.arange(len(motion)) * 2 * np.pi / len(motion), size, framing)
@@ -89,7 +91,9 @@ def plan_demo(avatar: Avatar, *, size: tuple[int, int], fps: float = 30.0) -> Fi
         timestamps_s=np.arange(len(standing) + len(waving)) / fps,
         expression_names=names,
     )
-    return _place(avatar, motion, np.concatenate([2 * np.pi * eased, np.zeros(len(waving))]), size, "full")
+    return _place(
+        avatar, motion, np.concatenate([2 * np.pi * eased, np.zeros(len(waving))]), size, avatar.metadata.shown
+    )
 
 
 def draw(

@@ -1,12 +1,22 @@
 """What an avatar holds, as lines to read."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 import numpy as np
 
-from lhm_runtime.avatar import FORMAT_VERSION, Avatar
+from lhm_runtime.avatar import FORMAT_VERSION, Avatar, Shown
 from lhm_runtime.body.joints import JOINT_NAMES
 from lhm_runtime.types import Gaussians
+
+_MEANING: Mapping[str, str] = {
+    "as the photo": "as the photo: what you may do with it, you may do with this; ask the photographer and who is shown"
+}
+_SHOWN: Mapping[Shown, str] = {
+    "full": "all of the person",
+    "half": "down to the hips or so; what is below was made up",
+    "head": "head and shoulders; what is below was made up",
+}
 
 
 def describe_gaussians(gaussians: Gaussians) -> list[tuple[str, str]]:
@@ -35,7 +45,8 @@ def describe_avatar(avatar: Avatar) -> list[tuple[str, str]]:
     *gaussian_facts, _ = describe_gaussians(avatar.gaussians)
     return [
         ("made by", f"{metadata.reconstructor}, {metadata.created_at}"),
-        ("licence", metadata.licence),
+        ("licence", _MEANING.get(metadata.licence, metadata.licence)),
+        ("shown", _SHOWN[metadata.shown]),
         ("body model", metadata.body_model + fingerprint),
         ("source photo", f"sha256 {metadata.photo_sha256[:12]}…" if metadata.photo_sha256 else "none"),
         ("format version", str(FORMAT_VERSION)),

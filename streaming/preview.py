@@ -52,11 +52,12 @@ def draw_preview(made: Reconstruction, threads: int = 1) -> list[np.ndarray]:
             background=_BACKGROUND,
         )
         tiles = [_caption(_letterbox(photo.rgb), "photo"), _caption(_letterbox(same), "same view")]
-        tiles += [_caption(_draw(renderer, avatar, shot), shot.caption) for shot in _plan(avatar, photo.shot)]
+        tiles += [_caption(_draw(renderer, avatar, shot), shot.caption) for shot in _plan(avatar)]
     return tiles
 
 
-def _plan(avatar: Avatar, framing: Framing) -> list[_Shot]:
+def _plan(avatar: Avatar) -> list[_Shot]:
+    framing = avatar.metadata.shown
     ease = relaxed_pose(avatar.expression_names)
     zero = replace(ease, rotvec=np.zeros_like(ease.rotvec))
     sides = [_Shot(f"{yaw:+d}°" if yaw < 180 else "180°", ease, framing, float(yaw)) for yaw in (-30, 30, 90, 180)]

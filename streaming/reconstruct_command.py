@@ -1,10 +1,13 @@
 """``lhm-live reconstruct``: photos, or a video of someone turning round, become an avatar file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -29,6 +32,15 @@ _USUAL_LENGTH = 240
 _SIDES_DEG = (0, 180, 90, -90, 45, -45)
 """Sides wanted of a person who turns, in order of worth."""
 _NEAR_DEG = 25.0
+_SHARP_DEG = 12.0
+"""Of frames this near to the best heading, the sharpest is taken."""
+_LEAST_TURN_DEG = 60.0
+"""Who turns less shows no side."""
+_INSIDE = 0.9
+_STEADY = 0.75
+"""Size of someone, in times of the usual one in a video, below which they are taken for someone else."""
+_READING_S, _MAKING_S = 0.5, 3.5
+"""Seconds on one core: to find someone in a photo, and to make the avatar."""
 
 
 def reconstruct_command(
@@ -81,90 +93,127 @@ def reconstruct_command(
     # OpenCV and MediaPipe take a second to load, which other commands do without
     from lhm_runtime.reconstruction import reconstruct  # noqa: PLC0415
     from lhm_runtime.reconstruction.photo import read_photo  # noqa: PLC0415
+    from lhm_runtime.reconstruction.progress import split  # noqa: PLC0415
     from lhm_runtime.reconstruction.still_models import StillModels  # noqa: PLC0415
 
-    with _stages() as tell:
-        tell("finding the person", 0.0)
+    with _progress() as tell:
+        reading, making, drawing = split(
+            tell, [_READING_S * (_LOOKS / 4 if is_video else 1 + len(more)), _MAKING_S, 1.0]
+        )
+        reading("finding the person", 0.0)
         with StillModels() as models:
             if is_video:
-                photos = see_turning_person(photo, models, lambda done: tell("finding the person", done))
+                photos = see_turning_person(photo, models, partial(reading, "looking at the video"))
             else:
                 photos = [read_photo(photo, person=person - 1, mask_path=mask, models=models)]
-                photos += [read_photo(path, models=models) for path in more]
-        made = reconstruct(photos, method=method, count=count, progress=tell)
+                for path in more:
+                    reading("finding the person", len(photos) / (1 + len(more)))
+                    photos.append(read_photo(path, models=models))
+        made = reconstruct(photos, method=method, count=count, progress=making)
         save_avatar(made.avatar, out)
         if preview is not None:
             from streaming.preview import COLUMNS, draw_preview  # noqa: PLC0415
 
-            tell("drawing the preview", 0.0)
+            drawing("drawing the preview", 0.0)
             write_sheet(preview, draw_preview(made), columns=COLUMNS)
-    _report(made.warnings, f"{len(made.avatar)} Gaussians from {_count_photos(len(photos))}", out, preview)
+    _report(made.warnings, f"{len(made.avatar)} Gaussians from {_count_photos(len(made.photos))}", out, preview)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Someone in one frame of a video."""
+
+    turn_deg: float
+    """How far they are turned from the camera, as ``turn_of`` says."""
+    sharpness: float
+    """Variance of the Laplacian of the brightness on them: blur lowers it (Pech-Pacheco et al. 2000)."""
 
 
 def see_turning_person(path: Path, models: "StillModels", tell: Callable[[float], None]) -> "list[Photo]":
     """The frames of a video that show someone best from each side, the one from the front first.
 
     Raises:
-        PhotoError: nobody is in the video, or nobody faces the camera in it.
+        PhotoError: nobody is in the video, nobody faces the camera in it, or they do not turn.
         FileFormatError: not a video that can be read.
     """
     from lhm_runtime.reconstruction.photo import see_person  # noqa: PLC0415
-    from lhm_runtime.reconstruction.photo_doubts import turn_of  # noqa: PLC0415
 
-    with VideoInput(str(path)) as video:
-        step = max((video.length or _USUAL_LENGTH) // _LOOKS, 1)
-        turns: dict[int, float] = {}
-        for frame in video:
-            if frame.index % step == 0:
-                tell(0.5 * min(frame.index / (step * _LOOKS), 1.0))
-                people = models.find_people(frame.rgb)
-                if people:
-                    turns[frame.index] = turn_of(people[0].body.world)
-    chosen = choose_sides(turns)
+    looks = _look_at_frames(path, models, lambda done: tell(0.7 * done))
+    chosen = choose_sides(looks)
+    if not looks:
+        raise PhotoError(f"{path} shows nobody: film one person who turns round slowly, all of them in the picture")
     if not chosen:
         raise PhotoError(
-            f"{path} shows nobody from the front: film one person who turns round slowly, all of them in the picture"
+            f"{path} shows nobody from the front: film one person who turns round slowly, and faces the camera once"
+        )
+    if max(abs(looks[number].turn_deg) for number in chosen) < _LEAST_TURN_DEG:
+        raise PhotoError(
+            f"nobody turns round in {path}: turn all the way in about ten seconds, or give a photo instead of the video"
         )
     photos: dict[int, Photo] = {}
     with VideoInput(str(path)) as video:
         for frame in video:
             if frame.index in chosen:
-                tell(0.5 + 0.5 * len(photos) / len(chosen))
+                tell(0.7 + 0.3 * len(photos) / len(chosen))
                 name = f"frame {frame.index} of {path}"
                 photos[frame.index] = see_person(frame.rgb, name=name, models=models, crop=False)
+            if len(photos) == len(chosen):
+                break
     return [photos[number] for number in chosen]
 
 
-def choose_sides(turns: dict[int, float]) -> list[int]:
-    """Of frames and the degrees that someone is turned in each: the best for each side, the front first.
+def _look_at_frames(path: Path, models: "StillModels", tell: Callable[[float], None]) -> dict[int, Look]:
+    """The largest person in each of about ``_LOOKS`` frames; those who are much smaller than most are others."""
+    import cv2  # noqa: PLC0415
+
+    from lhm_runtime.reconstruction.photo_doubts import turn_of  # noqa: PLC0415
+
+    looks: dict[int, Look] = {}
+    sizes: dict[int, float] = {}
+    with VideoInput(str(path)) as video:
+        step = max((video.length or _USUAL_LENGTH) // _LOOKS, 1)
+        for frame in video:
+            if frame.index % step:
+                continue
+            tell(min(frame.index / (step * _LOOKS), 1.0))
+            people = models.find_people(frame.rgb)
+            if people:
+                body, silhouette = people[0].body, people[0].silhouette
+                detail = cv2.Laplacian(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
+                inside = silhouette > _INSIDE
+                sharpness = float(detail[inside].var()) if inside.any() else 0.0
+                looks[frame.index] = Look(turn_of(body.world), sharpness)
+                sizes[frame.index] = body.pixels_per_metre
+    usual = float(np.median(list(sizes.values()))) if sizes else 0.0
+    return {number: look for number, look in looks.items() if sizes[number] > _STEADY * usual}
+
+
+def choose_sides(looks: Mapping[int, Look]) -> list[int]:
+    """The frame for each side, the front first: the sharpest of those turned nearly as wanted.
 
     Empty when no frame shows the front.
     """
     chosen: list[int] = []
     for side in _SIDES_DEG:
-        away = {number: abs((turn - side + 180) % 360 - 180) for number, turn in turns.items()}
-        best = min(away, key=away.__getitem__, default=None)
-        if best is not None and away[best] < _NEAR_DEG and best not in chosen:
-            chosen.append(best)
+        away = {number: abs((look.turn_deg - side + 180) % 360 - 180) for number, look in looks.items()}
+        nearest = min(away.values(), default=180.0)
+        if nearest < _NEAR_DEG:
+            near = [number for number in away if away[number] <= nearest + _SHARP_DEG and away[number] < _NEAR_DEG]
+            best = max(near, key=lambda number: looks[number].sharpness)
+            if best not in chosen:
+                chosen.append(best)
         elif side == 0:
             return []
     return chosen
 
 
 @contextmanager
-def _stages() -> Iterator[Callable[[str, float], None]]:
-    """A bar for each stage, with its time, as they come."""
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """One bar over the whole job, which says what is being done."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-
-        def tell(stage: str, done: float) -> None:
-            if not progress.tasks or progress.tasks[-1].description != stage:
-                for task in progress.tasks:
-                    progress.update(task.id, completed=1.0)
-                progress.add_task(stage, total=1.0)
-            progress.update(progress.tasks[-1].id, completed=min(max(done, 0.0), 1.0))
-
-        yield tell
+        task = progress.add_task("", total=1.0)
+        yield lambda stage, done: progress.update(task, description=stage, completed=done)
 
 
 def _report(warnings: Sequence[str], what: str, out: Path, preview: Path | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -24,6 +24,8 @@ from streaming.avatar_store import AvatarFacts, write_facts
 
 PREVIEW_SIZE = (384, 512)
 
+_RECONSTRUCTED: Final = 0.94
+"""Of the work, when the preview is still to be drawn."""
 _BACKDROP_SIDE, _BACKDROP_BLUR = 640, 24
 
 
@@ -34,6 +36,7 @@ class Order:
     name: str
     photo: str | None
     """Path of the photo; None: the built-in person."""
+    made_of: str
     avatar: str
     facts: str
     preview: str
@@ -58,18 +61,18 @@ def _make(order: Order, tell: Callable[[str, float], None]) -> None:
     if order.photo is None:
         from lhm_runtime.reconstruction.builtin_person import build_person  # noqa: PLC0415
 
-        tell("making the built-in person", 0.0)
+        tell("making the sample person", 0.0)
         avatar = build_person()
     else:
         from lhm_runtime.reconstruction import reconstruct  # noqa: PLC0415
 
-        made = reconstruct(Path(order.photo), progress=tell)
+        made = reconstruct(Path(order.photo), progress=lambda stage, done: tell(stage, _RECONSTRUCTED * done))
         avatar, warnings = made.avatar, made.warnings
         _write_backdrop(made.photos[0].rgb, Path(order.backdrop))
-    tell("drawing the preview", 0.0)
+    tell("drawing the preview", _RECONSTRUCTED)
     save_avatar(avatar, Path(order.avatar))
     _draw_preview(avatar, Path(order.preview))
-    facts = AvatarFacts(order.name, avatar.metadata.reconstructor, avatar.metadata.created_at, warnings)
+    facts = AvatarFacts(order.name, avatar.metadata.reconstructor, avatar.metadata.created_at, warnings, order.made_of)
     write_facts(Path(order.facts), facts)
 
 
@@ -80,7 +83,7 @@ def _draw_preview(avatar: Avatar, path: Path) -> None:
         picture = renderer.render(
             joint_matrices(pose, avatar.rest_joints),
             pose.expression,
-            frame_person(joints, "full", *PREVIEW_SIZE),
+            frame_person(joints, avatar.metadata.shown, *PREVIEW_SIZE),
             pixel_format="rgba",
         )
     Image.fromarray(picture).save(path)

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.spatial import cKDTree
 
-from lhm_runtime.reconstruction.anatomy import HANDS, Anatomy, Part
+from lhm_runtime.reconstruction.anatomy import HANDS, Anatomy, Part, smooth_along
+from lhm_runtime.reconstruction.builtin_person.sampling import Samples
 from lhm_runtime.reconstruction.mesh_image import MeshImage
 from lhm_runtime.reconstruction.view import View
 
@@ -23,6 +24,13 @@ _PALETTE, _LEAST_PALETTE, _STRAYS = 1500, 60, 0.04
 """Colours that stand for a limb; the share of them that may be another's."""
 _SURE, _COMMON_COUNT, _COMMON_PARTS, _MOST_GAIN, _DARK = 0.5, 50, 3, 1.6, 0.02
 """Exposures are compared by the median colour of parts that both photos show well."""
+_SHARPNESS = 4
+"""Power of a photo's quality by which detail is shared out: nearly all of it to the best."""
+_GRAZING, _LEAST_QUALITY = 0.1, 1e-12
+_MOST_EVENED = 4.0
+"""How many times its own quality a sample's surroundings may lend it."""
+_EVEN_ROUNDS, _BAND_ROUNDS = 4, 40
+"""Rings of the surface over which qualities are evened out, and that part the two bands: about 1 and 5 cm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +42,8 @@ class Observation:
     """0 (not seen) to 1."""
     facing: Float64[np.ndarray, " n"]
     """Cosine of the angle between normal and view."""
+    fineness: float = 1.0
+    """Pixels along a metre, in those of a photo of the finest kind."""
     gain: Float64[np.ndarray, " 3"] = field(default_factory=lambda: np.ones(3))
     """What the photo's colours were multiplied by to match the first photo's exposure."""
 
@@ -161,11 +171,66 @@ def match_exposure(other: Observation, first: Observation, part: Int64[np.ndarra
     return replace(other, rgb=np.clip(other.rgb * gain, 0, 1), gain=gain)
 
 
-def share_out(seen: Sequence[Observation]) -> Float64[np.ndarray, "k n"]:
-    """Share of each photo in the colour of each sample."""
-    weight = np.stack([observation.confidence**2 for observation in seen]) + 1e-9
-    shares: np.ndarray = weight / weight.sum(axis=0)
-    return shares
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """The colours of n samples, agreed upon by k photos."""
+
+    rgb: Float64[np.ndarray, "n 3"]
+    shares: Float64[np.ndarray, "k n"]
+    """Of each photo in the detail of each sample."""
+    shifts: Float64[np.ndarray, "k n 3"]
+    """What light and shade of each photo differ by from those agreed upon."""
+
+
+def blend(seen: Sequence[Observation], samples: Samples, head: Bool[np.ndarray, " n"], anatomy: Anatomy) -> Blend:
+    """Colours of all photos without seams.
+
+    Two bands (Burt and Adelson 1983), parted on the surface: what differs between photos over a hand's width, as light
+    and shade, passes slowly from one to the next; detail comes from the photo that sees it best, lest it blur.
+
+    Args:
+        seen: what each photo says; the head is the first one's as far as that shows it: features would double.
+        samples: where on the surface.
+        head: samples on the head.
+    """
+    first = seen[0]
+    if len(seen) == 1:
+        return Blend(first.rgb, np.ones((1, len(head))), np.zeros((1, *first.rgb.shape)))
+    confidence = np.stack([observation.confidence for observation in seen])
+    quality = np.stack([np.square(o.confidence * o.facing.clip(_GRAZING, 1) * o.fineness) for o in seen])
+    quality[1:, head] *= np.square(1 - confidence[0, head])
+    even = np.stack(
+        [
+            _smooth(samples, one[:, None], confident, _EVEN_ROUNDS, anatomy)[:, 0]
+            for one, confident in zip(quality, confidence, strict=True)
+        ]
+    )
+    quality = np.where(confidence > 0, np.minimum(even, _MOST_EVENED * quality), 0.0) + _LEAST_QUALITY
+    broad, sharp = (weight / weight.sum(axis=0) for weight in (quality, quality**_SHARPNESS))
+    low = np.stack([_smooth(samples, o.rgb, o.confidence, _BAND_ROUNDS, anatomy) for o in seen])
+    agreed = np.einsum("kn,knc->nc", broad, low)
+    shifts = agreed - low
+    rgb = np.einsum("kn,knc->nc", sharp, np.stack([o.rgb for o in seen]) + shifts)
+    return Blend(rgb.clip(0, 1), sharp, shifts)
+
+
+def _smooth(
+    samples: Samples,
+    values: Float[np.ndarray, "n c"],
+    weight: Float[np.ndarray, " n"],
+    rounds: int,
+    anatomy: Anatomy,
+) -> Float64[np.ndarray, "n c"]:
+    """Weighted means around each sample, along the surface; a sample's own value where nothing near it has weight."""
+    corners = anatomy.faces[samples.triangles].ravel()
+    share = (samples.barycentric * weight[:, None]).ravel()
+    count = anatomy.average.shape[0]
+    columns = [np.bincount(corners, share * np.repeat(column, 3), count) for column in values.T]
+    summed = smooth_along(anatomy.average, np.stack([*columns, np.bincount(corners, share, count)], axis=1), rounds)
+    around = samples.interpolate(anatomy.faces, summed)
+    total = around[:, -1:]
+    mean: np.ndarray = np.where(total > 1e-9, around[:, :-1] / np.maximum(total, 1e-9), values)
+    return mean
 
 
 def read_colours(image: Float32[np.ndarray, "h w ..."], xy: Float[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n ..."]:

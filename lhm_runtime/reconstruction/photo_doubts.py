@@ -1,16 +1,13 @@
 """What a photo shows of a person, and what about it makes the avatar unsure: said before, not discovered after."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from lhm_runtime.avatar import Shown
 from lhm_runtime.motion.landmark_points import ANKLES, ELBOWS, HIPS, KNEES, NOSE, SHOULDERS, WRISTS
 from lhm_runtime.types import Landmarks
-
-Shot = Literal["full", "half", "head"]
-"""How much of the person a photo shows: down to the feet, to the hips or so, or head and shoulders."""
 
 _VISIBLE = 0.5
 _SMALL_PERSON = 256
@@ -22,7 +19,7 @@ _PROFILE_DEG, _BEHIND_DEG = 50.0, 110.0
 _LYING_DEG = 50.0
 
 
-def shot_of(landmarks: Landmarks) -> Shot:
+def shot_of(landmarks: Landmarks) -> Shown:
     """How much of the person is seen."""
     if landmarks.body_visibility is None:
         return "head"

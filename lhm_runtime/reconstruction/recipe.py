@@ -1,10 +1,12 @@
 """The stages from photos to an avatar: read, fit, project."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+
+import numpy as np
 
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.body.body_model import BodyModel
@@ -12,7 +14,9 @@ from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.reconstruction.body_proportions import with_proportions
 from lhm_runtime.reconstruction.fitting import BodyFit, fit_body
 from lhm_runtime.reconstruction.photo import Photo, read_photo
-from lhm_runtime.reconstruction.projection import project
+from lhm_runtime.reconstruction.progress import Progress, split
+from lhm_runtime.reconstruction.projection import project, project_seconds
+from lhm_runtime.reconstruction.stance import covered_share, share_stance
 from lhm_runtime.reconstruction.still_models import StillModels
 
 Method = Literal["auto", "projection"]
@@ -23,6 +27,11 @@ METHODS: tuple[Method, ...] = get_args(Method)
 MIN_COUNT, MAX_COUNT = 10_000, 160_000
 """How many Gaussians an avatar may have."""
 
+_READING_S, _FITTING_S = 0.5, 0.15
+"""Seconds a photo of a megapixel takes, on one core."""
+_LEAST_OVERLAP = 0.85
+"""Of the body and the matte in a further photo, in times of the first photo's: clothes and hair take as much there."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
@@ -30,7 +39,7 @@ class Reconstruction:
 
     avatar: Avatar
     photos: tuple[Photo, ...]
-    """As they were given: the one from the front first."""
+    """Those that it was made of, as they were given: the one from the front first."""
     fits: tuple[BodyFit, ...]
     """The body in each photo: posed so, the avatar covers the person there."""
     warnings: tuple[str, ...]
@@ -43,7 +52,7 @@ def reconstruct(
     method: Method = "auto",
     count: int = 40_000,
     body: BodyModel | None = None,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Reconstruction:
     """Make an avatar of one or more photos of one person.
 
@@ -52,7 +61,7 @@ def reconstruct(
         method: how.
         count: Gaussians, 10,000 to 160,000.
         body: the free body that ships with the package where None.
-        progress: called with the name of a stage and the share of it that is done, 0 when it begins.
+        progress: told the name of what is being done, and the share of the whole job that is done: it never falls.
 
     Raises:
         InvalidInputError: no photo, an unknown method or a count outside these bounds.
@@ -66,17 +75,19 @@ def reconstruct(
         raise InvalidInputError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
     if not MIN_COUNT <= count <= MAX_COUNT:
         raise InvalidInputError(f"count is {count}, expected {MIN_COUNT:,} to {MAX_COUNT:,} Gaussians")
-    tell = _say_nothing if progress is None else progress
+    unread = sum(not isinstance(photo, Photo) for photo in given)
+    reading, fitting, projecting = split(
+        progress, [_READING_S * unread, _FITTING_S * len(given), project_seconds(len(given))]
+    )
     body = with_proportions(BodyModel.default() if body is None else body)
-    read = _read(given, tell)
-    fits = _fit(read, body, tell)
-    avatar = project(read, fits, body, count=count, progress=tell)
+    read, fits, dropped = _fit(_read(given, reading), body, fitting)
+    avatar = project(read, fits, body, count=count, progress=projecting)
     # what further photos leave unsure, as their subject seen from behind, the first one tells
-    warnings = tuple(dict.fromkeys((*read[0].warnings, *fits[0].warnings)))
+    warnings = tuple(dict.fromkeys((*read[0].warnings, *fits[0].warnings, *dropped)))
     return Reconstruction(avatar, tuple(read), tuple(fits), warnings)
 
 
-def _read(given: Sequence[Path | Photo], tell: Callable[[str, float], None]) -> list[Photo]:
+def _read(given: Sequence[Path | Photo], tell: Progress) -> list[Photo]:
     photos: list[Photo] = []
     with ExitStack() as stack:
         models: StillModels | None = None
@@ -90,8 +101,8 @@ def _read(given: Sequence[Path | Photo], tell: Callable[[str, float], None]) -> 
     return photos
 
 
-def _fit(photos: Sequence[Photo], body: BodyModel, tell: Callable[[str, float], None]) -> list[BodyFit]:
-    """Fit each photo; the first one tells the shape, which later ones keep."""
+def _fit(photos: Sequence[Photo], body: BodyModel, tell: Progress) -> tuple[list[Photo], list[BodyFit], list[str]]:
+    """Fit each photo; the first tells the shape. Returns the photos of use, their fits, and why others are not."""
     fits: list[BodyFit] = []
     for photo in photos:
         tell("fitting the body", len(fits) / len(photos))
@@ -106,8 +117,18 @@ def _fit(photos: Sequence[Photo], body: BodyModel, tell: Callable[[str, float], 
                 focal_px=photo.focal_px,
             )
         )
-    return fits
-
-
-def _say_nothing(stage: str, done: float) -> None:
-    """For callers who do not ask."""
+    used, together = list(range(len(photos))), fits
+    while len(used) > 1:
+        together = share_stance([photos[k].landmarks for k in used], [fits[k] for k in used], body)
+        overlap = [covered_share(fit, photos[k].alpha, body) for k, fit in zip(used, together, strict=True)]
+        worst = 1 + int(np.argmin(overlap[1:]))
+        if overlap[worst] >= _LEAST_OVERLAP * overlap[0]:
+            break
+        del used[worst]
+        together = [fits[0]]
+    reasons = [
+        f"photo {k + 1} was left out: the body found in it does not stand as in the first one"
+        for k in range(len(photos))
+        if k not in used
+    ]
+    return [photos[k] for k in used], together, reasons

@@ -36,6 +36,9 @@ def avatar(
     people: Annotated[
         int, typer.Option(min=0, max=1000, help="Synthetic people, compared with the truth from all sides.")
     ] = 20,
+    more: Annotated[
+        bool, typer.Option("--more", help="Make them also of two and of four photos, and of a turning video.")
+    ] = False,
     method: Annotated[MethodChoice, typer.Option(help="What reconstructs.")] = "auto",
     count: Annotated[int, typer.Option(min=10_000, max=160_000, help="Gaussians of each avatar.")] = 40_000,
     sheets: Annotated[
@@ -56,7 +59,7 @@ def avatar(
     chosen = parse_frames(frames)
     if sheets is not None:
         sheets.mkdir(parents=True, exist_ok=True)
-    report = measure(photos, video, chosen, people, method, count, sheets)
+    report = measure(photos, video, chosen, people, method, count, sheets, more=more)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -83,6 +86,8 @@ def measure(
     method: MethodChoice,
     count: int,
     sheets: Path | None,
+    *,
+    more: bool = False,
 ) -> dict[str, Any]:
     """Everything the command prints."""
     from lhm_runtime.reconstruction.still_models import StillModels  # noqa: PLC0415 - OpenCV, MediaPipe
@@ -93,7 +98,7 @@ def measure(
         if video is not None:
             report["video"] = _measure_video(video, frames, models, method, count, progress)
         if people:
-            report["people"] = _measure_people(people, models, method, count, sheets, progress)
+            report["people"] = _measure_people(people, models, method, count, sheets, progress, more)
     # ru_maxrss counts bytes on macOS and kibibytes elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     report["peak_memory_mb"] = round(peak / 1e6)
@@ -145,18 +150,28 @@ def _measure_video(
 
 
 def _measure_people(
-    people: int, models: Any, method: MethodChoice, count: int, sheets: Path | None, progress: Progress
+    people: int,
+    models: Any,
+    method: MethodChoice,
+    count: int,
+    sheets: Path | None,
+    progress: Progress,
+    more: bool,
 ) -> dict[str, Any]:
-    from streaming.bench.avatar_quality import measure_people  # noqa: PLC0415
+    from streaming.bench.avatar_quality import SOURCES, measure_people  # noqa: PLC0415
 
-    results: dict[str, Any] = {}
-    seeds = range(people)
-    measured = measure_people(seeds, models, method, count)
-    for result in progress.track(measured, total=people, description="synthetic people"):
-        results[str(result.seed)] = (
+    sources = list(SOURCES) if more else list(SOURCES)[:1]
+    results: dict[str, Any] = {source: {} for source in sources}
+    measured = measure_people(range(people), models, method, count, sources)
+    for result in progress.track(measured, total=people * len(sources), description="synthetic people"):
+        results[result.source][str(result.seed)] = (
             {"failed": result.failure}
             if result.failure
-            else {str(yaw): asdict(score) for yaw, score in result.scores.items()}
+            else {
+                "used": result.used,
+                "fitted": {str(yaw): asdict(score) for yaw, score in result.scores.items()},
+                "posed": {str(yaw): asdict(score) for yaw, score in result.posed.items()},
+            }
         )
         if sheets is not None and result.pairs:
             height = result.pairs[0].shape[0]
@@ -165,7 +180,8 @@ def _measure_people(
                 np.pad(pair, ((0, height - pair.shape[0]), (0, width - pair.shape[1]), (0, 0)), constant_values=255)
                 for pair in result.pairs
             ]
-            write_sheet(sheets / f"synthetic_{result.seed:02d}.png", tiles, columns=len(tiles))
+            name = f"synthetic_{result.seed:02d}_{result.source.replace(' ', '_')}.png"
+            write_sheet(sheets / name, tiles, columns=len(tiles))
     return results
 
 
@@ -232,14 +248,18 @@ def _print_video(console: Console, video: dict[str, Any]) -> None:
 def _print_people(console: Console, people: dict[str, Any]) -> None:
     from streaming.bench.avatar_quality import YAWS_DEG  # noqa: PLC0415
 
-    good = [scores for scores in people.values() if "failed" not in scores]
-    table = Table(title=f"synthetic people, {len(good)} of {len(people)} reconstructed")
-    for name in ("side", "PSNR dB", "SSIM", "IoU", "worst PSNR"):
-        table.add_column(name, justify="right")
-    for yaw in YAWS_DEG if good else ():
-        scores = [person[str(yaw)] for person in good]
-        table.add_row(f"{yaw}°", *_mean_cells(scores), f"{min(score['psnr'] for score in scores):.1f}")
-    console.print(table)
+    titles = {"fitted": "in the pose found in the first photo", "posed": "in the pose they have in truth"}
+    for kind, title in titles.items():
+        table = Table(title=f"synthetic people, {title}")
+        for name in ("made of", "side", "PSNR dB", "SSIM", "IoU", "worst PSNR", "people"):
+            table.add_column(name, justify="left" if name == "made of" else "right")
+        for source, results in people.items():
+            good = [result[kind] for result in results.values() if "failed" not in result]
+            for yaw in YAWS_DEG if good else ():
+                scores = [person[str(yaw)] for person in good]
+                worst = min(score["psnr"] for score in scores)
+                table.add_row(source, f"{yaw}°", *_mean_cells(scores), f"{worst:.1f}", f"{len(good)} of {len(results)}")
+        console.print(table)
 
 
 def _cells(score: dict[str, float]) -> list[str]:

@@ -1,17 +1,18 @@
 """How close reconstructed avatars come to photos, to later frames of a video, and to people known from every side."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import av
 import cv2
 import numpy as np
 
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.kinematics import forward_kinematics, joint_matrices
-from lhm_runtime.body.rotations import rotvec_to_matrix
 from lhm_runtime.errors import FileFormatError, PhotoError
 from lhm_runtime.motion.person_choice import Body
 from lhm_runtime.rasterizer import Renderer
@@ -22,18 +23,29 @@ from lhm_runtime.reconstruction.photo import Photo, read_photo, see_person
 from lhm_runtime.reconstruction.still_models import StillModels
 from lhm_runtime.types import Camera, SmplxPose
 from streaming.bench.similarity import iou, psnr, ssim
-from streaming.bench.synthetic_people import SyntheticPerson, make_person
+from streaming.bench.synthetic_people import SyntheticPerson, go_round, make_person, pelvis
+from streaming.reconstruct_command import see_turning_person
+from streaming.video_file import write_video
 from streaming.video_input import VideoInput
 
 HEIGHT = 512
 """Pictures are compared at this height, pixels."""
 YAWS_DEG = (0, 30, -30, 60, -60, 90, -90, 180)
 """Sides from which synthetic people are compared."""
+SOURCES: Mapping[str, tuple[int, ...]] = {
+    "1 photo": (0,),
+    "front+back": (0, 180),
+    "4 photos": (0, 180, 90, -90),
+    "video": (0, 45, 90, 135, 180, -135, -90, -45),
+}
+"""What synthetic people are reconstructed from: photos from these sides, degrees, or a video of someone who turns."""
 
 _MARGIN = 0.03
 """Air around the person's box, in its sides."""
 _FACE_SIDE = 128
 _IRISES = (468, 473)
+_TRUNK_AND_LIMBS = 22  # the first joints
+_VIDEO_FPS = 8.0
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels."""
@@ -106,11 +118,17 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PersonResult:
-    """One synthetic person."""
+    """One synthetic person, reconstructed from one kind of source."""
 
     seed: int
+    source: str
+    """Key of SOURCES."""
     scores: dict[int, Score]
-    """By yaw in degrees; empty when reconstruction failed."""
+    """By yaw in degrees, in the pose found in the first photo; empty when reconstruction failed."""
+    posed: dict[int, Score]
+    """The same in the pose that the person has in truth: what is left is the avatar's own fault."""
+    used: int
+    """How many photos the avatar was made of."""
     pairs: list[np.ndarray]
     """Truth above avatar for each yaw, uint8 [2 h, w, 3]."""
     failure: str = ""
@@ -174,33 +192,74 @@ def measure_video(
     return results
 
 
-def measure_people(seeds: Sequence[int], models: StillModels, method: Method, count: int) -> Iterator[PersonResult]:
-    """Reconstruct synthetic people from their photos and compare them with the truth from all sides."""
+def measure_people(
+    seeds: Sequence[int], models: StillModels, method: Method, count: int, sources: Sequence[str] = ("1 photo",)
+) -> Iterator[PersonResult]:
+    """Reconstruct synthetic people from each kind of source and compare them with the truth from all sides."""
     for seed in seeds:
         person = make_person(seed)
+        for source in sources:
+            try:
+                photos = _film(person, models) if source == "video" else _photograph(person, SOURCES[source], models)
+                made = reconstruct(photos, method=method, count=count)
+            except PhotoError as error:
+                yield PersonResult(seed, source, {}, {}, 0, [], str(error))
+                continue
+            scores, pairs = _compare_sides(person, made.avatar, made.fits[0].pose, made.fits[0].camera)
+            posed, _ = _compare_sides(person, made.avatar, *_stand_alike(person, made.avatar))
+            yield PersonResult(seed, source, scores, posed, len(made.photos), pairs)
+
+
+def _photograph(person: SyntheticPerson, sides: Sequence[int], models: StillModels) -> list[Photo]:
+    """Photos from these sides; those of further sides in which nobody is found are left out."""
+    photos: list[Photo] = []
+    for side in sides:
         try:
-            photo = see_person(person.photograph(), name=f"synthetic person {seed}", models=models)
-        except PhotoError as error:
-            yield PersonResult(seed, {}, [], str(error))
-            continue
-        yield _compare_sides(seed, person, reconstruct([photo], method=method, count=count))
+            photos.append(see_person(person.photograph(side), name=f"the photo from {side} degrees", models=models))
+        except PhotoError:
+            if not photos:
+                raise
+    return photos
 
 
-def _compare_sides(seed: int, person: SyntheticPerson, made: Reconstruction) -> PersonResult:
+def _film(person: SyntheticPerson, models: StillModels) -> list[Photo]:
+    """What is taken from a video file in which the person turns once."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "turning.mp4"
+        pictures = (av.VideoFrame.from_ndarray(person.photograph(side), format="rgb24") for side in SOURCES["video"])
+        write_video(path, [picture.reformat(format="yuv420p").to_ndarray() for picture in pictures], _VIDEO_FPS)
+        return see_turning_person(path, models, lambda _: None)
+
+
+def _compare_sides(
+    person: SyntheticPerson, avatar: Avatar, pose: SmplxPose, camera: Camera
+) -> tuple[dict[int, Score], list[np.ndarray]]:
     """Turn the cameras of the truth and of the avatar alike, each round its own pelvis."""
-    fit = made.fits[0]
-    truth, drawn = _Drawn(person.avatar), _Drawn(made.avatar)
+    truth, drawn = _Drawn(person.avatar), _Drawn(avatar)
     up = person.camera.T_camera_world[:3, 1]  # the vertical, in the camera's frame
     scores, pairs = {}, []
     for yaw in YAWS_DEG:
-        angle = float(np.radians(yaw))
-        actual = truth.draw(person.pose, _turn(person.camera, _pelvis(person.avatar, person.pose), up, angle))
-        camera = _turn(fit.camera, _pelvis(made.avatar, fit.pose), up, angle)
+        actual = truth.draw(person.pose, person.camera_from(yaw))
+        turned = go_round(camera, pelvis(avatar, pose), up, float(np.radians(yaw)))
         rgb = actual[:, :, :3] / np.maximum(actual[:, :, 3:], 1e-6)
-        box = _box_of(actual[:, :, 3])
-        scores[yaw], pair = _compare(rgb, actual[:, :, 3], drawn, fit.pose, camera, box)
+        scores[yaw], pair = _compare(rgb, actual[:, :, 3], drawn, pose, turned, _box_of(actual[:, :, 3]))
         pairs.append(pair)
-    return PersonResult(seed, scores, pairs)
+    return scores, pairs
+
+
+def _stand_alike(person: SyntheticPerson, avatar: Avatar) -> tuple[SmplxPose, Camera]:
+    """The true pose, and a camera before which an avatar of another size stands where the person does."""
+    pose = replace(person.pose, transl=np.zeros(3, np.float32))
+    theirs, ours = (
+        forward_kinematics(pose.rotvec, who.rest_joints, transl)[:_TRUNK_AND_LIMBS, :3, 3].astype(np.float64)
+        for who, transl in ((person.avatar, person.pose.transl), (avatar, pose.transl))
+    )
+    size = np.linalg.norm(theirs - theirs.mean(0)) / np.linalg.norm(ours - ours.mean(0))
+    # seen from the camera all is size times smaller and nearer: the picture is the same
+    T = person.camera.T_camera_world.copy()
+    R = T[:3, :3]
+    T[:3, 3] = (R @ theirs.mean(0) + T[:3, 3]) / size - R @ ours.mean(0)
+    return pose, replace(person.camera, T_camera_world=T)
 
 
 class _Drawn:
@@ -282,17 +341,3 @@ def _cut(camera: Camera, box: Box, width: int, height: int) -> Camera:
         width,
         height,
     )
-
-
-def _turn(camera: Camera, pivot: np.ndarray, axis: np.ndarray, angle: float) -> Camera:
-    """The camera gone round ``pivot`` (world) by ``angle`` about ``axis`` (in its own frame), towards a left side."""
-    centre = camera.T_camera_world[:3, :3] @ pivot + camera.T_camera_world[:3, 3]
-    T = np.eye(4)
-    T[:3, :3] = rotvec_to_matrix(-angle * axis)
-    T[:3, 3] = centre - T[:3, :3] @ centre
-    return replace(camera, T_camera_world=T @ camera.T_camera_world)
-
-
-def _pelvis(avatar: Avatar, pose: SmplxPose) -> np.ndarray:
-    pelvis: np.ndarray = forward_kinematics(pose.rotvec, avatar.rest_joints, pose.transl)[0, :3, 3]
-    return pelvis

@@ -10,6 +10,7 @@ import numpy as np
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.body.kinematics import forward_kinematics, joint_matrices
+from lhm_runtime.body.rotations import rotvec_to_matrix
 from lhm_runtime.motion.procedural import relaxed_pose
 from lhm_runtime.rasterizer import Renderer, frame_person
 from lhm_runtime.reconstruction.builtin_person import build_person
@@ -33,6 +34,11 @@ class SyntheticPerson:
     pose: SmplxPose
     camera: Camera
 
+    def camera_from(self, yaw_deg: float) -> Camera:
+        """The camera gone round the person's pelvis by ``yaw_deg``, towards their left side."""
+        up = self.camera.T_camera_world[:3, 1]  # the vertical, in the camera's frame
+        return go_round(self.camera, pelvis(self.avatar, self.pose), up, float(np.radians(yaw_deg)))
+
     def draw(self, camera: Camera) -> np.ndarray:
         """[h, w, 4] float32, premultiplied, from any camera."""
         with Renderer(self.avatar) as renderer:
@@ -40,12 +46,28 @@ class SyntheticPerson:
                 joint_matrices(self.pose, self.avatar.rest_joints), self.pose.expression, camera, pixel_format="float"
             )
 
-    def photograph(self) -> np.ndarray:
-        """[h, w, 3] uint8: from the front, before a wall and a floor."""
-        picture = self.draw(self.camera)
-        wall = _wall(self.camera)
+    def photograph(self, yaw_deg: float = 0.0) -> np.ndarray:
+        """[h, w, 3] uint8: from the front, or from further round towards their left side; a wall and a floor behind."""
+        camera = self.camera_from(yaw_deg)
+        picture = self.draw(camera)
+        wall = _wall(camera)
         photo: np.ndarray = picture[:, :, :3] + (1 - picture[:, :, 3:]) * wall
         return np.asarray(np.rint(255 * photo.clip(0, 1)), np.uint8)
+
+
+def go_round(camera: Camera, pivot: np.ndarray, axis: np.ndarray, angle: float) -> Camera:
+    """The camera gone round ``pivot`` (world) by ``angle`` about ``axis`` (in its own frame), towards a left side."""
+    centre = camera.T_camera_world[:3, :3] @ pivot + camera.T_camera_world[:3, 3]
+    T = np.eye(4)
+    T[:3, :3] = rotvec_to_matrix(-angle * axis)
+    T[:3, 3] = centre - T[:3, :3] @ centre
+    return replace(camera, T_camera_world=T @ camera.T_camera_world)
+
+
+def pelvis(avatar: Avatar, pose: SmplxPose) -> np.ndarray:
+    """[3] where it is, metres."""
+    at: np.ndarray = forward_kinematics(pose.rotvec, avatar.rest_joints, pose.transl)[0, :3, 3]
+    return at
 
 
 def make_person(seed: int, count: int = _GAUSSIANS) -> SyntheticPerson:

@@ -25,6 +25,7 @@ METADATA = AvatarMetadata(
     licence="CC0-1.0",
     created_at="2026-01-31T12:00:00+00:00",
     photo_sha256="f" * 64,
+    shown="half",
 )
 REST = np.tile(np.eye(3, 4, dtype=np.float32), (55, 1, 1))
 
@@ -135,9 +136,21 @@ def test_the_header_says_what_the_file_is(path: Path) -> None:
     with safe_open(path, framework="numpy") as file:
         header = file.metadata()
     assert header["format"] == "lhm-live avatar"
-    assert header["format_version"] == "1"
+    assert header["format_version"] == "2"
     assert header["licence"] == "CC0-1.0"
+    assert header["shown"] == "half"
     assert json.loads(header["expression_names"]) == ["expression0", "expression1"]
+
+
+def test_files_of_version_1_are_read_as_whole_people(path: Path) -> None:
+    avatar = make_avatar()
+    save_avatar(avatar, path)
+    tensors = load_file(path)
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata()
+    del header["shown"]
+    save_file(tensors, path, metadata=header | {"format_version": "1"})
+    assert_same(load_avatar(path), replace(avatar, metadata=replace(METADATA, shown="full")))
 
 
 def test_a_saved_file_has_the_permissions_of_any_new_file(path: Path) -> None:
@@ -248,10 +261,13 @@ WRONG = {
     "no format": (drop("format"), "not an avatar: its format is None"),
     "other format": (head("format", "pt"), "not an avatar: its format is 'pt'"),
     "newer version": (
-        head("format_version", "2"),
-        "format version '2' is unknown: this program reads version 1; update",
+        head("format_version", "3"),
+        "format version '3' is unknown: this program reads versions up to 2; update",
     ),
     "no version": (drop("format_version"), "format version None is unknown"),
+    "no shown": (drop("shown"), "missing metadata: shown"),
+    "shown in version 1": (head("format_version", "1"), "unknown metadata: shown"),
+    "other shown": (head("shown", "feet"), "shown is 'feet', expected one of full, half, head"),
     "no licence": (drop("licence"), "missing metadata: licence"),
     "empty licence": (head("licence", " "), "licence is empty"),
     "extra metadata": (head("colour", "red"), "unknown metadata: colour"),

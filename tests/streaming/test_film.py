@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def test_a_waving_hand_stays_in_the_picture(avatar: Avatar, framing: str, size: 
         camera is film.cameras[0] or (camera.T_camera_world == film.cameras[0].T_camera_world).all()
         for camera in film.cameras
     )
+
+
+def test_a_film_begins_with_what_the_photo_showed(avatar: Avatar) -> None:
+    for shown in ("full", "half", "head"):
+        of_it = replace(avatar, metadata=replace(avatar.metadata, shown=shown))  # type: ignore[arg-type]
+        asked = plan_film(avatar, "turntable", size=SIZE, framing=shown, fps=4.0)  # type: ignore[arg-type]
+        left_out = plan_film(of_it, "turntable", size=SIZE, fps=4.0)
+        np.testing.assert_array_equal(left_out.cameras[0].T_camera_world, asked.cameras[0].T_camera_world)
 
 
 def test_half_is_nearer_than_full_and_head_nearest(avatar: Avatar) -> None:

@@ -18,6 +18,15 @@ def test_an_avatar_is_described(avatar: Avatar) -> None:
     assert f"y {low:.3f} to {high:.3f}" in facts["bounds"]
 
 
+def test_what_a_photo_leaves_open_is_said(avatar: Avatar) -> None:
+    metadata = replace(avatar.metadata, licence="as the photo", shown="half", photo_sha256="ab" * 32)
+    facts = dict(describe_avatar(replace(avatar, metadata=metadata)))
+    assert facts["licence"].startswith("as the photo: what you may do with it")
+    assert facts["shown"] == "down to the hips or so; what is below was made up"
+    assert facts["source photo"].startswith("sha256 abababab")
+    assert dict(describe_avatar(avatar))["shown"] == "all of the person"
+
+
 def test_joints_that_move_nothing_are_named(avatar: Avatar) -> None:
     alone = replace(
         avatar,

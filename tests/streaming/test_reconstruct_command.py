@@ -1,9 +1,9 @@
 """``lhm-live reconstruct``: photos and turning videos in, an avatar file and a preview sheet out."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import typer
@@ -13,16 +13,14 @@ from typer.testing import CliRunner
 
 import lhm_runtime
 from lhm_runtime.avatar import load_avatar
-from lhm_runtime.body.kinematics import forward_kinematics, joint_matrices
 from lhm_runtime.errors import PhotoError
-from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction.photo_doubts import turn_of
 from lhm_runtime.reconstruction.still_models import StillModels
-from streaming.bench.avatar_quality import _turn
 from streaming.bench.synthetic_people import make_person
 from streaming.preview import COLUMNS, TILE
-from streaming.reconstruct_command import choose_sides, reconstruct_command, see_turning_person
+from streaming.reconstruct_command import Look, choose_sides, reconstruct_command, see_turning_person
 from streaming.video_file import write_video
+from streaming.video_input import VideoInput
 
 PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
 
@@ -38,22 +36,7 @@ def run(*arguments: str | Path) -> Result:
 def turning_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Someone seen from 16 sides all round, starting from behind."""
     person = make_person(11, 10_000)
-    pelvis = forward_kinematics(person.pose.rotvec, person.avatar.rest_joints, person.pose.transl)[0, :3, 3]
-    matrices = joint_matrices(person.pose, person.avatar.rest_joints)
-    camera = replace(
-        person.camera, width=384, height=512, fx=person.camera.fx / 2, fy=person.camera.fy / 2, cx=192.0, cy=256.0
-    )
-    with Renderer(person.avatar) as renderer:
-        frames = [
-            renderer.render(
-                matrices,
-                person.pose.expression,
-                _turn(camera, pelvis, camera.T_camera_world[:3, 1], np.pi + k * np.pi / 8),
-                pixel_format="i420",
-                background=(0.7, 0.69, 0.66),
-            )
-            for k in range(16)
-        ]
+    frames = [to_i420(np.ascontiguousarray(person.photograph(180 + 22.5 * k)[::2, ::2])) for k in range(16)]
     path = tmp_path_factory.mktemp("videos") / "turning.mp4"
     write_video(path, frames, 8.0)
     return path
@@ -128,8 +111,35 @@ def test_a_turning_video_gives_each_side_once(turning_video: Path) -> None:
     assert shares[-1] <= 1
 
 
+def sharp(turns: dict[int, float]) -> dict[int, Look]:
+    return {number: Look(turn, 1.0) for number, turn in turns.items()}
+
+
 def test_sides_are_chosen_by_what_they_add() -> None:
-    assert choose_sides({0: -170.0, 10: -90.0, 20: -3.0, 30: 12.0, 40: 85.0}) == [20, 0, 40, 10]
-    assert choose_sides({5: 2.0}) == [5]
-    assert choose_sides({5: 180.0, 6: 90.0}) == []
+    assert choose_sides(sharp({0: -170.0, 10: -90.0, 20: -3.0, 40: 85.0})) == [20, 0, 40, 10]
+    assert choose_sides(sharp({5: 2.0})) == [5]
+    assert choose_sides(sharp({5: 180.0, 6: 90.0})) == []
     assert choose_sides({}) == []
+
+
+def test_of_frames_of_one_side_the_sharpest_is_taken() -> None:
+    looks = {0: Look(0.0, 10.0), 1: Look(4.0, 80.0), 2: Look(20.0, 900.0), 3: Look(178.0, 5.0), 4: Look(-175.0, 6.0)}
+    assert choose_sides(looks) == [1, 4]
+
+
+def test_a_video_in_which_nobody_turns_is_refused(turning_video: Path, tmp_path: Path) -> None:
+    with VideoInput(str(turning_video)) as video:
+        frames = [frame.rgb.copy() for frame in video]
+    for name, shown, said in (
+        ("still", [frames[8]] * 6, "nobody turns round"),
+        ("back", [frames[0], frames[1]] * 3, "nobody from the front"),
+        ("empty", [np.full_like(frames[0], 180)] * 3, "shows nobody:"),
+    ):
+        path = tmp_path / f"{name}.mp4"
+        write_video(path, [to_i420(frame) for frame in shown], 8.0)
+        with StillModels() as models, pytest.raises(PhotoError, match=said):
+            see_turning_person(path, models, lambda _: None)
+
+
+def to_i420(rgb: np.ndarray) -> np.ndarray:
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p").to_ndarray()

@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
-from lhm_runtime.reconstruction.anatomy import Part
-from lhm_runtime.reconstruction.colouring import Observation, match_exposure, read_colours, share_out
+from lhm_runtime.body.body_model import BodyModel
+from lhm_runtime.reconstruction.anatomy import Part, study
+from lhm_runtime.reconstruction.builtin_person.sampling import scatter
+from lhm_runtime.reconstruction.colouring import Observation, blend, match_exposure, read_colours
 
 
 def observation(rgb, confidence):
@@ -35,10 +40,62 @@ def test_exposure_stays_when_too_little_is_common():
     assert match_exposure(other, first, part) is other
 
 
-def test_shares_follow_confidence_and_sum_to_one():
-    first, other = (observation(np.zeros((3, 3)), np.array(c)) for c in ([1.0, 0.0, 0.0], [0.5, 0.8, 0.0]))
-    shares = share_out([first, other])
+@pytest.fixture(scope="module")
+def skin():
+    """Samples all over the body, and how far to their left they are, -1 to 1 across the trunk."""
+    body = BodyModel.default()
+    anatomy = study(body)
+    samples = scatter(body.v_template.astype(float), anatomy.faces, np.ones(len(body.v_template)), 6000, seed=0)
+    return samples, anatomy, np.clip(samples.points[:, 0] / 0.15, -1, 1)
+
+
+def test_one_photo_is_taken_as_it_is(skin):
+    samples, anatomy, across = skin
+    only = observation(np.random.default_rng(0).random((len(across), 3)), np.ones(len(across)))
+    blended = blend([only], samples, np.zeros(len(across), bool), anatomy)
+    np.testing.assert_array_equal(blended.rgb, only.rgb)
+    np.testing.assert_array_equal(blended.shares, 1)
+    np.testing.assert_array_equal(blended.shifts, 0)
+
+
+def test_two_photos_meet_without_a_seam_and_keep_their_detail(skin):
+    """One sees the left side well, the other the right, in another light; both see the same fine pattern."""
+    samples, anatomy, across = skin
+    detail = 0.1 * np.random.default_rng(0).choice([-1.0, 1.0], len(across))[:, None]
+    light = 0.15
+    left = replace(observation(0.5 + detail.repeat(3, axis=1), (across > -0.6) * 1.0), facing=(1 + across) / 2)
+    right = replace(observation(0.5 + light + detail.repeat(3, axis=1), (across < 0.6) * 1.0), facing=(1 - across) / 2)
+    blended = blend([left, right], samples, np.zeros(len(across), bool), anatomy)
+    rgb, shares = blended.rgb, blended.shares
     np.testing.assert_allclose(shares.sum(axis=0), 1)
-    assert shares[0, 0] == pytest.approx(0.8, abs=1e-6)
-    assert shares[1, 1] == pytest.approx(1.0, abs=1e-6)
-    assert shares[0, 2] == pytest.approx(0.5)
+    assert shares[0, across > 0.9].min() > 0.9
+    assert shares[1, across < -0.9].min() > 0.9
+    tone = rgb[:, 0] - detail[:, 0]
+    assert np.abs(tone[across > 0.99] - 0.5).mean() < 0.03
+    assert np.abs(tone[across < -0.99] - 0.5 - light).mean() < 0.03
+    trunk = np.flatnonzero((np.abs(samples.points[:, 1] - samples.points[:, 1].mean()) < 0.5) & (np.abs(across) < 1))
+    near, there = cKDTree(samples.points[trunk]).query(samples.points[trunk], k=2)
+    step = np.abs(tone[trunk][there[:, 1]] - tone[trunk])[near[:, 1] < 0.02]
+    assert np.quantile(step, 0.95) < 0.25 * light  # a seam would be a step of the whole difference
+
+
+def test_what_one_photo_does_not_see_is_the_others(skin):
+    samples, anatomy, across = skin
+    first, other = (
+        observation(np.full((len(across), 3), v), c.astype(float)) for v, c in ((0.2, across > 0), (0.8, across <= 0))
+    )
+    rgb = blend(
+        [first, other],
+        samples,
+        np.zeros(len(across), bool),
+        anatomy,
+    ).rgb
+    np.testing.assert_allclose(rgb[across > 0], 0.2, atol=1e-6)
+    np.testing.assert_allclose(rgb[across <= 0], 0.8, atol=1e-6)
+
+
+def test_the_head_is_the_first_photos_where_it_shows_it(skin):
+    samples, anatomy, across = skin
+    first, other = (observation(np.full((len(across), 3), v), np.ones(len(across))) for v in (0.2, 0.8))
+    rgb = blend([first, other], samples, np.ones(len(across), bool), anatomy).rgb
+    np.testing.assert_allclose(rgb, 0.2, atol=1e-6)

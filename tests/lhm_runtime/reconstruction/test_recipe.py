@@ -1,7 +1,9 @@
 """``reconstruct`` runs the stages in order and says what it is doing; what it needs loads when it is asked for."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,45 @@ def test_stages_are_told_in_order(made_and_told: tuple[Reconstruction, list[tupl
     _, told = made_and_told
     stages = list(dict.fromkeys(stage for stage, _ in told))
     assert stages[:2] == ["finding the person", "fitting the body"]
-    assert all(0 <= done <= 1 for _, done in told)
+    shares = [done for _, done in told]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert 0.8 < shares[-1] <= 1
+
+
+def test_a_photo_that_does_not_fit_the_others_is_left_out(
+    made_and_told: tuple[Reconstruction, list[tuple[str, float]]],
+) -> None:
+    made, _ = made_and_told
+    photo = made.photos[0]
+    elsewhere = replace(photo, alpha=np.roll(photo.alpha, photo.alpha.shape[1] // 3, axis=1))
+    again = reconstruct([photo, elsewhere], count=10_000)
+    assert len(again.photos) == len(again.fits) == 1
+    assert any("photo 2 was left out" in warning for warning in again.warnings)
+
+
+def test_two_processes_make_the_same_bytes() -> None:
+    code = (
+        "import hashlib, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from lhm_runtime.reconstruction import reconstruct\n"
+        "avatar = reconstruct(Path(sys.argv[1]), count=10_000).avatar\n"
+        "digest = hashlib.sha256()\n"
+        "for owner in (avatar.gaussians, avatar):\n"
+        "    for name in sorted(owner.__slots__):\n"
+        "        value = getattr(owner, name)\n"
+        "        if isinstance(value, np.ndarray):\n"
+        "            digest.update(name.encode() + value.tobytes())\n"
+        "print(digest.hexdigest())"
+    )
+    command = [sys.executable, "-c", code, str(PERSON)]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    )
+    assert len(first.stdout.strip()) == 64
+    assert first.stdout == second.stdout
 
 
 def test_equal_photos_give_equal_avatars(made_and_told: tuple[Reconstruction, list[tuple[str, float]]]) -> None:

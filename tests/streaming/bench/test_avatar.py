@@ -47,11 +47,15 @@ def test_everything_is_in_the_report(photos: Path, tmp_path: Path) -> None:
     assert 0 < person["face"]["ssim"] <= 1
     assert sum(person["cpu_s"].values()) > 0
     assert "nobody was found" in report["photos"]["b.png"]["failed"]
-    sides = report["people"]["0"]
+    assert list(report["people"]) == ["1 photo"]
+    measured = report["people"]["1 photo"]["0"]
+    assert measured["used"] == 1
+    assert measured["posed"]["0"]["psnr"] > 15
+    sides = measured["fitted"]
     assert set(sides) == {"0", "30", "-30", "60", "-60", "90", "-90", "180"}
     assert sides["0"]["psnr"] > 20
     assert min(side["iou"] for side in sides.values()) > 0.5
-    assert {path.name for path in sheets.iterdir()} == {"a.png", "synthetic_00.png"}
+    assert {path.name for path in sheets.iterdir()} == {"a.png", "synthetic_00_1_photo.png"}
 
 
 def test_the_table_names_photos_and_failures(photos: Path) -> None:

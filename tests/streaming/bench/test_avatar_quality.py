@@ -10,7 +10,7 @@ from lhm_runtime.body.kinematics import forward_kinematics
 from lhm_runtime.rasterizer import frame_person
 from streaming.bench import avatar_quality
 from streaming.bench.avatar_quality import HEIGHT, YAWS_DEG, StageClock
-from streaming.bench.synthetic_people import SyntheticPerson, make_person
+from streaming.bench.synthetic_people import SyntheticPerson, go_round, make_person
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_turning_the_camera_is_walking_round_the_person(person: SyntheticPerson,
     joints = forward_kinematics(person.pose.rotvec, person.avatar.rest_joints, person.pose.transl)[:, :3, 3]
     front = frame_person(joints, "full", 300, 400)
     pivot = joints[0]
-    turned = avatar_quality._turn(front, pivot, front.T_camera_world[:3, 1], float(np.radians(yaw_deg)))
+    turned = go_round(front, pivot, front.T_camera_world[:3, 1], float(np.radians(yaw_deg)))
     walked = frame_person(joints, "full", 300, 400, yaw=float(np.radians(yaw_deg)))
     np.testing.assert_allclose(turned.T_camera_world, walked.T_camera_world, atol=1e-6)
 
@@ -65,6 +65,22 @@ def test_a_shift_is_an_error(person: SyntheticPerson) -> None:
     score, _ = avatar_quality._compare(rgb, alpha, drawn(person), moved, person.camera, box)
     assert score.psnr < 20
     assert score.iou < 0.9
+
+
+def test_a_smaller_avatar_stands_where_the_person_does(person: SyntheticPerson) -> None:
+    small = person.avatar.gaussians
+    half = replace(
+        person.avatar,
+        gaussians=replace(small, means=small.means / 2, scales=small.scales / 2),
+        expression_directions=person.avatar.expression_directions / 2,
+        rest_joints=person.avatar.rest_joints / 2,
+    )
+    scores, pairs = avatar_quality._compare_sides(person, half, *avatar_quality._stand_alike(person, half))
+    assert set(scores) == set(YAWS_DEG)
+    assert len(pairs) == len(YAWS_DEG)
+    for score in scores.values():
+        assert score.psnr > 28
+        assert score.iou > 0.98
 
 
 def test_boxes_stay_in_the_picture() -> None:
