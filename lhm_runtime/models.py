@@ -45,6 +45,13 @@ MODELS = (
         f"{_MEDIAPIPE}/pose_landmarker",
     ),
     ModelFile(
+        "pose_landmarker_lite.task",
+        5_777_726,
+        "d07af13303208dd8677b372438947f500780ec76fdfd1b783c1dc710d481c27f",
+        "Apache-2.0",
+        f"{_MEDIAPIPE}/pose_landmarker",
+    ),
+    ModelFile(
         "face_landmarker.task",
         3_758_596,
         "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",

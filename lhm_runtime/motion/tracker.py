@@ -1,13 +1,14 @@
 """A video frame becomes Landmarks of one person.
 
-Two sets of models see the same points at different costs. Holistic cuts face and hands out of the picture where the
+Two sets of models see the same points, each its own way. Holistic cuts face and hands out of the picture where the
 body's pose says they are: for bodies from afar. Pose, face and hand landmarker look at the whole picture: for heads
-and shoulders close to the camera, where they find more profiles and leave out the hands that are not shown.
+and shoulders close to the camera, where they find more profiles and leave out the hands that are not shown. Neither
+keeps up with a live camera on a small machine; for that there is a third way, LiveLook.
 """
 
 from dataclasses import replace
 from types import TracebackType
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +16,7 @@ from PIL import Image
 
 from lhm_runtime.errors import BackendError, InvalidInputError, LhmLiveError
 from lhm_runtime.motion.face_geometry import fit_face
+from lhm_runtime.motion.live_look import LiveLook
 from lhm_runtime.motion.mediapipe_models import MediapipeModels, Sight
 from lhm_runtime.motion.person_choice import (
     Body,
@@ -29,13 +31,16 @@ from lhm_runtime.motion.person_choice import (
 )
 from lhm_runtime.types import MAX_IMAGE_SIDE, Landmarks
 
-Mode = Literal["auto", "body", "webcam"]
-"""``auto`` goes by what is in view; the others are for callers who know."""
+Mode = Literal["auto", "body", "webcam", "live"]
+"""``auto`` goes by what is in view, ``body`` and ``webcam`` are for callers who know; ``live`` is for keeping up with a
+camera: half the cost, face and hands seen less often."""
 
 MIN_FRAME_SIDE = 16
 """Smallest width or height of a frame, pixels."""
 LONG_SIDE = 1280
 """Larger frames are shrunk to this; the models look at crops of 192 to 256 pixels anyway."""
+LIVE_SIDE = 640
+"""The same for ``live``."""
 
 _FORGET_AFTER_S = 2.0  # then the largest person is taken, no longer the nearest to the one who was lost
 _SETTLE_AFTER_S = 0.5  # how long a view must last before the models change
@@ -61,14 +66,15 @@ class Tracker:
             InvalidInputError: an unknown mode.
             BackendError: MediaPipe or a model file is missing or does not load.
         """
-        if mode not in {"auto", "body", "webcam"}:
-            raise InvalidInputError(f"mode is {mode!r}, expected auto, body or webcam")
+        if mode not in get_args(Mode):
+            raise InvalidInputError(f"mode is {mode!r}, expected {', '.join(get_args(Mode))}")
         self._mode = mode
         self._mirror = mirror
-        self._models = MediapipeModels(body=mode != "webcam", webcam=mode != "body")
+        self._models = MediapipeModels(body=mode in {"auto", "body"}, webcam=mode != "body", lite=mode == "live")
+        self._live = LiveLook(self._models) if mode == "live" else None
         self._shape: tuple[int, ...] | None = None
         self._person: Body | None = None
-        self._view: View | None = None if mode == "auto" else mode
+        self._view: View | None = mode if mode in {"body", "webcam"} else None
         self._last_s: float | None = None
         self._now_s = 0.0  # sum of the steps: never runs backwards
         self._person_s = 0.0
@@ -90,19 +96,19 @@ class Tracker:
             BackendError: MediaPipe failed on this frame (later ones may work), or the tracker is closed.
         """
         check_frame(frame, timestamp_s)
-        picture = shrink(frame)
+        picture = shrink(frame, long_side(self._mode))
         if self._mirror:
             picture = np.ascontiguousarray(picture[:, ::-1])
         self._advance(timestamp_s)
         try:
             if self._shape not in {None, picture.shape}:
-                self._models.reopen()  # Holistic fails when the size changes
+                self._reopen()  # Holistic fails when the size changes
             self._shape = picture.shape
             landmarks = self._follow(picture, timestamp_s)
         except (RuntimeError, ValueError) as error:
             if isinstance(error, LhmLiveError):
                 raise
-            self._models.reopen()  # a graph that has failed once fails for ever
+            self._reopen()  # a graph that has failed once fails for ever
             raise BackendError(f"MediaPipe failed on a frame of {frame.shape[1]}x{frame.shape[0]}: {error}") from error
         return resize_landmarks(landmarks, (frame.shape[1], frame.shape[0]))
 
@@ -117,6 +123,11 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _reopen(self) -> None:
+        self._models.reopen()
+        if self._live is not None:
+            self._live = LiveLook(self._models)
 
     def _advance(self, timestamp_s: float) -> None:
         step_s = 0.0 if self._last_s is None else min(max(timestamp_s - self._last_s, 0.0), _LONGEST_STEP_S)
@@ -155,6 +166,8 @@ class Tracker:
         return Sight(body=chosen)
 
     def _look(self, picture: np.ndarray) -> Sight:
+        if self._live is not None:
+            return self._live.look(picture)
         if self._view == "body":
             return self._models.follow_all(picture)
         body = self._models.follow_body(picture)
@@ -195,12 +208,17 @@ def check_frame(frame: np.ndarray, timestamp_s: float) -> None:
         raise InvalidInputError(f"timestamp_s is {timestamp_s}, expected a finite number of seconds")
 
 
-def shrink(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The frame, C-contiguous, with a long side of at most LONG_SIDE."""
+def long_side(mode: Mode) -> int:
+    """What a Tracker in ``mode`` shrinks its frames to, pixels."""
+    return LIVE_SIDE if mode == "live" else LONG_SIDE
+
+
+def shrink(frame: UInt8[np.ndarray, "h w 3"], side: int = LONG_SIDE) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The frame, C-contiguous, with a long side of at most ``side`` pixels."""
     height, width = frame.shape[:2]
-    if max(height, width) <= LONG_SIDE:
+    if max(height, width) <= side:
         return np.ascontiguousarray(frame)
-    scale = LONG_SIDE / max(height, width)
+    scale = side / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 

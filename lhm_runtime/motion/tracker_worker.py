@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lhm_runtime.errors import BackendError, LhmLiveError
-from lhm_runtime.motion.tracker import Mode, Tracker, check_frame, resize_landmarks, shrink
+from lhm_runtime.motion.tracker import Mode, Tracker, check_frame, long_side, resize_landmarks, shrink
 from lhm_runtime.types import Landmarks
 
 START_LIMIT_S = 60.0
@@ -72,7 +72,7 @@ class TrackerProcess:
         self.wait_until_ready()
         if self._child is None:
             raise BackendError("the tracker was closed meanwhile")
-        picture = shrink(frame)
+        picture = shrink(frame, long_side(self._mode))
         with contextlib.suppress(OSError):  # it has ended: receiving says how
             self._child.connection.send((picture.shape, timestamp_s))
             self._child.connection.send_bytes(picture.reshape(-1).data)

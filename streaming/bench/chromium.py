@@ -90,13 +90,16 @@ class Page:
 
 
 @asynccontextmanager
-async def open_page(url: str, *, camera: Path | None = None, allow_camera: bool = True) -> AsyncIterator[Page]:
+async def open_page(
+    url: str, *, camera: Path | None = None, allow_camera: bool = True, first: str | None = None
+) -> AsyncIterator[Page]:
     """Open ``url`` in a fresh Chromium.
 
     Args:
         url: of the page.
         camera: a .y4m or .mjpeg that plays as the camera, over and over; a moving pattern where None.
         allow_camera: what the user answers when the page asks for the camera.
+        first: a script that runs before the page's own.
 
     Raises:
         BackendError: there is no Chromium, or it does not start.
@@ -119,6 +122,8 @@ async def open_page(url: str, *, camera: Path | None = None, allow_camera: bool 
             async with _attach(port) as page:
                 if not allow_camera:
                     await page.call("Browser.setPermission", permission={"name": "camera"}, setting="denied")
+                if first is not None:
+                    await page.call("Page.addScriptToEvaluateOnNewDocument", source=first)
                 await page.go(url)
                 yield page
         finally:

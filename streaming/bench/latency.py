@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import json
+import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -19,23 +20,35 @@ from rich.console import Console
 from rich.table import Table
 
 from lhm_runtime.avatar import save_avatar
-from lhm_runtime.errors import BackendError
+from lhm_runtime.errors import BackendError, InvalidInputError
 from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction.builtin_person import build_person
+from streaming import metrics
 from streaming.app import WEB, create_app
 from streaming.avatar_store import AvatarFacts, AvatarStore, write_facts
 from streaming.bench.chromium import Page, open_page
+from streaming.bench.cpu_split import read_cpu_clock
 from streaming.bench.machine import this_machine
-from streaming.config import Log, load_config
+from streaming.bench.probe_page import (
+    KEEP_CONNECTIONS,
+    browser_parts,
+    read_codes,
+    read_counters,
+    restart_reading,
+    start_reading,
+)
+from streaming.bench.stock_server import stock_server
+from streaming.config import MAX_SIDE, Log, load_config
 from streaming.encoder import Codec
 from streaming.film import draw, plan_film
 from streaming.logs import configure_logging
 from streaming.services import Services
 from streaming.settings import NewSession
-from streaming.time_code import PERIOD_MS, draw_time_code, pack_time_code
+from streaming.time_code import draw_time_code, pack_time_code
 from streaming.video_input import VideoInput
 
 Browser = Literal["chromium"]
+Way = Literal["draw_to_display", "camera_to_display"]
 
 _CAMERA_SIZE: Final = (640, 480)
 _CAMERA_FPS: Final = 30
@@ -43,130 +56,195 @@ _CAMERA_FRAMES: Final = 300
 _CODE_STEP_MS: Final = 50
 _WARM_UP_S: Final = 5.0
 _GAUSSIANS: Final = 40_000
+_SIDES = re.compile(r"(\d+)(?:x(\d+))?")
+_STAGES: Final = ("arrival_to_landmarks", "convert", "track", "solve", "render", "encode")
 
-_MEASURE: Final = """(([width, period, loop]) => {
-  const W = 128, H = 8, pens = {}
-  const read = (video, scale, name) => {
-    const pen = pens[name] ??= new OffscreenCanvas(W, H).getContext('2d', { willReadFrequently: true })
-    pen.drawImage(video, 0, 0, W * scale, H * scale, 0, 0, W, H)
-    const { data } = pen.getImageData(0, 0, W, H)
-    let code = 0
-    for (let bit = 0; bit < 32; bit++) {
-      let sum = 0
-      for (let y = 2; y < 6; y++) for (let x = 4 * bit + 1; x < 4 * bit + 3; x++) sum += data[4 * (y * W + x) + 1]
-      if (sum / 8 > 127) code |= 1 << bit
-    }
-    let check = 10
-    for (let shift = 0; shift < 28; shift += 4) check ^= (code >>> shift) & 15
-    return code >>> 28 === check ? [code & 16383, (code >>> 14) & 16383] : null
-  }
-  const each = (video, act) => {
-    const next = () => video.requestVideoFrameCallback((_, about) => { next(); act(about) })
-    next()
-  }
-  const since = (now, stamp) => (((now - stamp + period / 8) % period) + period) % period - period / 8
-  const bench = window.bench = { draw: [], glass: [], frames: 0, unread: 0 }
-  const shown = new Map(), main = document.getElementById('video'), self = document.getElementById('self-video')
-  if (self) each(self, (about) => {
-    const code = read(self, 1, 'self')
-    if (code) shown.set(code[0], about.captureTime ?? performance.now())
-  })
-  let last = -1
-  each(main, () => {
-    const code = read(main, main.videoWidth / width, 'main'), now = performance.now()
-    bench.frames++
-    if (!code) { bench.unread++; return }
-    bench.draw.push(since(performance.timeOrigin + now, code[0]))
-    // the camera's stamps only grow, and never by seconds: anything else is the same again, or misread
-    const step = (code[1] - last + loop) % loop
-    if (!shown.has(code[1]) || (last >= 0 && !(step > 0 && step < loop / 5))) return
-    last = code[1]
-    const age = now - shown.get(code[1])
-    if (age < 5000) bench.glass.push(age) // else it was shown in the film's pass before, and missed in this one
-    else bench.unread++
-  })
-})"""
-"""The page's corner read by other code than the page's own, which follows clients/web/src/live/probe.ts."""
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    codec: Codec
+    width: int
+    height: int
+    fps: int
 
 
 def latency(
     browser: Annotated[Browser, typer.Option(help="Which browser.")] = "chromium",  # noqa: ARG001 - one so far
     codec: Annotated[Codec, typer.Option(help="What is encoded.")] = "h264",
-    size: Annotated[int, typer.Option(min=128, max=2048, help="Width and height of the picture; even.")] = 512,
+    size: Annotated[str, typer.Option(help="Of the picture: its side, or WIDTHxHEIGHT; even.")] = "512",
     fps: Annotated[int, typer.Option(min=1, max=60, help="Pictures a second.")] = 30,
     camera: Annotated[
         Path | None, typer.Option(help="A video that plays as the camera; the built-in person waves where left out.")
     ] = None,
+    way: Annotated[Way | None, typer.Option(help="Measure only this way.")] = None,
+    stock: Annotated[bool, typer.Option(help="Measure a plain aiortc server beside ours.")] = True,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Ours and the plain one in turn; medians count.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured each, after five that are not.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Serve, open the page in a real headless browser with a fake camera, and time pictures on their way.
 
-    draw to display: from when the server draws a picture to when the browser hands it to the screen. camera to
-    display: from when the browser's camera gave a frame to when the avatar that follows it is there, with the server
-    tracking. Browsers draw 60 times a second, so that each figure is rounded up to 17 ms.
+    draw to display: from when the server has drawn a picture to when the browser hands it to the screen, with a
+    recorded motion as the driver. camera to display: from when the browser's camera gave a frame to when the avatar
+    that follows it is there, with the server tracking. Browsers draw 60 times a second, so that each figure is rounded
+    up to 17 ms. Everything runs on this machine, the browser too: the report says who used the processors.
 
     \b
     [bold]Examples[/bold]
       lhm-live bench latency
-      lhm-live bench latency --codec vp8 --size 720 --json
-      lhm-live bench latency --camera me.mp4
+      lhm-live bench latency --camera me.mp4 --json
+      lhm-live bench latency --way draw_to_display --fps 60
+      lhm-live bench latency --size 720x1280 --codec vp8 --no-stock
     """
     configure_logging(Log(level="warning"))  # standard output is for the report
-    report = asyncio.run(measure(codec, size, fps, camera, seconds))
+    width, height = parse_size(size)
+    ways: list[Way] = [way] if way else ["draw_to_display", "camera_to_display"]
+    report = asyncio.run(measure(_Stream(codec, width, height, fps), camera, ways, seconds, rounds, stock=stock))
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(report)
 
 
-async def measure(codec: Codec, size: int, fps: int, camera: Path | None, seconds: float) -> dict[str, Any]:
+def parse_size(text: str) -> tuple[int, int]:
+    """``512`` or ``720x1280`` as width and height; raises InvalidInputError for anything else."""
+    match = _SIDES.fullmatch(text)
+    width, height = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
+    if not all(128 <= side <= MAX_SIDE and side % 2 == 0 for side in (width, height)):
+        raise InvalidInputError(f"size is {text!r}, expected 512 or 720x1280: even sides from 128 to {MAX_SIDE}")
+    return width, height
+
+
+async def measure(
+    stream: _Stream, camera: Path | None, ways: Sequence[Way], seconds: float, rounds: int, *, stock: bool
+) -> dict[str, Any]:
     """Everything the command prints."""
     if not (WEB / "index.html").is_file():
         raise BackendError("the page is not built on this machine: run make web")
+    machine = this_machine()
+    runs: dict[Way, dict[str, list[dict[str, Any]]]] = {way: {"ours": [], "stock": []} for way in ways}
     with tempfile.TemporaryDirectory(prefix="lhm-live-bench-") as name:
         folder = Path(name)
-        film = folder / "camera.mjpeg"
-        await asyncio.to_thread(_film_camera, camera, film)
-        async with _served(folder, codec) as (address, services):
-            wishes = {
-                "draw_to_display": NewSession(avatar="builtin", source="replay", replay="wave"),
-                "camera_to_display": NewSession(avatar="builtin", source="webcam"),
-            }
-            found = {}
-            for title, wish in wishes.items():
-                live = await services.sessions.start(
-                    wish.model_copy(update={"probe": True, "width": size, "height": size, "fps": fps})
-                )
-                async with open_page(f"{address}/#session={live.id}", camera=film) as page:
-                    found[title] = await _time(page, "glass" if wish.source == "webcam" else "draw", size, seconds)
-                with contextlib.suppress(Exception):
-                    await services.sessions.end(live.id, "measured")
+        film = folder / "camera.y4m"
+        if "camera_to_display" in ways:
+            await asyncio.to_thread(_film_camera, camera, film)
+        for _ in range(rounds):
+            for way in ways:
+                runs[way]["ours"].append(await _measure_ours(stream, way, film, folder, seconds))
+                if stock:
+                    runs[way]["stock"].append(await _measure_stock(stream, way, film, seconds))
     return {
-        "machine": asdict(this_machine()),
-        "stream": {"codec": codec, "size": size, "fps": fps, "camera": "builtin" if camera is None else camera.name},
-        **found,
+        "machine": asdict(machine),
+        "stream": {**asdict(stream), "camera": "builtin" if camera is None else camera.name},
+        "rounds": rounds,
+        **{way: _summary(found) for way, found in runs.items()},
     }
 
 
-async def _time(page: Page, kind: str, size: int, seconds: float) -> dict[str, Any]:
+async def _measure_ours(stream: _Stream, way: Way, film: Path, folder: Path, seconds: float) -> dict[str, Any]:
+    async with _served(folder, stream.codec) as (address, services):
+        wish = NewSession(
+            avatar="builtin",
+            source="replay" if way == "draw_to_display" else "webcam",
+            replay="wave" if way == "draw_to_display" else None,
+            probe=True,
+            width=stream.width,
+            height=stream.height,
+            fps=stream.fps,
+        )
+        live = await services.sessions.start(wish)
+        url = f"{address}/#session={live.id}"
+        async with open_page(url, camera=_camera(way, film), first=KEEP_CONNECTIONS) as page:
+            found = await _time(page, way, stream.width, seconds, server=True)
+        with contextlib.suppress(Exception):
+            await services.sessions.end(live.id, "measured")
+        return found
+
+
+async def _measure_stock(stream: _Stream, way: Way, film: Path, seconds: float) -> dict[str, Any]:
+    async with _started(stream) as address:
+        url = f"{address}/?codec={stream.codec}{'&camera' if way == 'camera_to_display' else ''}"
+        async with open_page(url, camera=_camera(way, film), first=KEEP_CONNECTIONS) as page:
+            return await _time(page, way, stream.width, seconds, server=False)
+
+
+@asynccontextmanager
+async def _started(stream: _Stream) -> AsyncIterator[str]:
+    server = stock_server(_GAUSSIANS, (stream.width, stream.height), stream.fps)
+    address = await asyncio.to_thread(server.__enter__)
+    try:
+        yield address
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)
+
+
+def _camera(way: Way, film: Path) -> Path | None:
+    return film if way == "camera_to_display" else None
+
+
+async def _time(page: Page, way: Way, width: int, seconds: float, *, server: bool) -> dict[str, Any]:
+    kind = "glass" if way == "camera_to_display" else "draw"
     await page.wait_for("document.getElementById('video')?.videoWidth > 0", 40.0)
-    await page.evaluate(f"{_MEASURE}([{size}, {PERIOD_MS}, {_CAMERA_FRAMES * _CODE_STEP_MS}])")
+    await start_reading(page, width, _CAMERA_FRAMES * _CODE_STEP_MS)
     await page.wait_for(f"bench.{kind}.length > 5", 40.0)
     await asyncio.sleep(_WARM_UP_S)
-    await page.evaluate("bench.draw.length = bench.glass.length = bench.frames = bench.unread = 0")
+    counters, stages, cpu = await read_counters(page), _stage_sums(), read_cpu_clock()
+    await restart_reading(page)
     await asyncio.sleep(seconds)
-    bench = await page.evaluate("bench")
-    times = np.array(bench[kind], float)
+    codes = await read_codes(page)
+    parts = browser_parts(counters, await read_counters(page))
+    shares = read_cpu_clock().shares_since(cpu)
+    times = np.array(codes[kind], float)
     if len(times) == 0:
-        raise BackendError(f"no time code was read in {bench['frames']} pictures; the page says {page.console[-3:]}")
+        raise BackendError(f"no time code was read in {codes['frames']} pictures; the page says {page.console[-3:]}")
+    means = _stage_means(stages, _stage_sums()) if server else {}
     return {
         "p50_ms": round(float(np.percentile(times, 50)), 1),
         "p95_ms": round(float(np.percentile(times, 95)), 1),
+        "mean_ms": round(float(times.mean()), 1),
+        "draw_to_display_mean_ms": round(float(np.mean(codes["draw"])), 1),
         "pictures": len(times),
-        "pictures_per_second": round(bench["frames"] / seconds, 1),
-        "unread": bench["unread"],
+        "pictures_per_second": round(codes["frames"] / seconds, 1),
+        "fresh_poses_per_second": round(len(times) / seconds, 1) if kind == "glass" else None,
+        "unread": codes["unread"],
+        "server_parts_mean_ms": means,
+        "browser_parts_mean_ms": parts,
+        "cpu_percent_of_a_core": shares,
     }
+
+
+def _stage_sums() -> dict[str, tuple[float, float]]:
+    """Seconds and frames of each stage so far."""
+    found: dict[tuple[str, str], float] = {
+        (sample.labels["stage"], sample.name.rpartition("_")[2]): sample.value
+        for sample in next(iter(metrics.STAGE_SECONDS.collect())).samples
+        if "stage" in sample.labels
+    }
+    return {name: (found.get((name, "sum"), 0.0), found.get((name, "count"), 0.0)) for name in _STAGES}
+
+
+def _stage_means(
+    before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]
+) -> dict[str, float]:
+    means = {}
+    for name, (seconds, frames) in after.items():
+        if frames > before[name][1]:
+            means[name] = round(1e3 * (seconds - before[name][0]) / (frames - before[name][1]), 2)
+    return means
+
+
+def _summary(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Medians over the rounds, and how many times longer the plain server takes."""
+    summary: dict[str, Any] = {}
+    for server, found in runs.items():
+        if found:
+            keys = ("p50_ms", "p95_ms", "pictures_per_second", "fresh_poses_per_second")
+            rows = {key: [run[key] for run in found if run[key] is not None] for key in keys}
+            summary[server] = {key: float(np.median(row)) for key, row in rows.items() if row} | {"runs": found}
+    if "stock" in summary:
+        for key in ("p50_ms", "p95_ms"):
+            summary[f"stock_to_ours_{key[:3]}"] = round(summary["stock"][key] / max(summary["ours"][key], 0.1), 2)
+    return summary
 
 
 @asynccontextmanager
@@ -193,17 +271,15 @@ async def _served(folder: Path, codec: Codec) -> AsyncIterator[tuple[str, Servic
 
 
 def _film_camera(video: Path | None, path: Path) -> None:
-    """A camera's pictures with a time code in each corner, which tells them apart."""
+    """A camera's pictures with a time code in each corner, which tells them apart, as Chromium's fake camera reads."""
     width, height = _CAMERA_SIZE
-    with av.open(path, "w", format="mjpeg") as container:
-        stream = container.add_stream("mjpeg", rate=_CAMERA_FPS, options={"q:v": "2"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p"
+    with path.open("wb") as file:
+        file.write(f"YUV4MPEG2 W{width} H{height} F{_CAMERA_FPS}:1 Ip A1:1 C420\n".encode())
         for index, rgb in enumerate(_take(_wave() if video is None else _play(video))):
             frame = av.VideoFrame.from_ndarray(_fit(rgb), format="rgb24")
-            planes = frame.reformat(width, height, format="yuvj420p").to_ndarray()
+            planes = frame.reformat(width, height, format="yuv420p", interpolation="AREA").to_ndarray()
             draw_time_code(planes, pack_time_code(index * _CODE_STEP_MS, None))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuvj420p")))
-        container.mux(stream.encode())
+            file.write(b"FRAME\n" + planes.tobytes())
 
 
 def _take(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -235,11 +311,24 @@ def _fit(rgb: np.ndarray) -> np.ndarray:
 
 def _print(report: dict[str, Any]) -> None:
     stream, console = report["stream"], Console()
-    table = Table(title=f"{stream['codec']}, {stream['size']}x{stream['size']}, {stream['fps']} fps, Chromium")
-    for title in ("way", "p50 ms", "p95 ms", "pictures a second"):
-        table.add_column(title, justify="left" if title == "way" else "right")
+    table = Table(title=f"{stream['codec']}, {stream['width']}x{stream['height']}, {stream['fps']} fps, Chromium")
+    for title in ("way", "server", "p50 ms", "p95 ms", "pictures a second"):
+        table.add_column(title, justify="left" if title in {"way", "server"} else "right")
     for way in ("draw_to_display", "camera_to_display"):
-        row = report[way]
-        table.add_row(way.replace("_", " "), f"{row['p50_ms']}", f"{row['p95_ms']}", f"{row['pictures_per_second']}")
+        for server in ("ours", "stock"):
+            row = report.get(way, {}).get(server)
+            if row is not None:
+                cells = (row["p50_ms"], row["p95_ms"], row["pictures_per_second"])
+                table.add_row(way.replace("_", " "), server, *(f"{cell:.1f}" for cell in cells))
     console.print(table)
+    for way in ("draw_to_display", "camera_to_display"):
+        if way in report:
+            last = report[way]["ours"]["runs"][-1]
+            parts = {**last["server_parts_mean_ms"], **last["browser_parts_mean_ms"]}
+            console.print(f"{way.replace('_', ' ')}, parts in ms: {_list(parts)}")
+            console.print(f"  percent of a core: {_list(last['cpu_percent_of_a_core'])}")
     console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), style="dim")
+
+
+def _list(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())

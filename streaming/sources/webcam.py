@@ -1,6 +1,7 @@
 """A camera's video over WebRTC, tracked here: MediaPipe runs in a process of its own."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -10,23 +11,26 @@ import numpy as np
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from lhm_runtime.errors import BackendError
-from lhm_runtime.motion.tracker import MIN_FRAME_SIDE, Mode
+from lhm_runtime.motion.tracker import MIN_FRAME_SIDE, Mode, long_side
 from lhm_runtime.motion.tracker_worker import TrackerWorker
 from lhm_runtime.types import Landmarks
 from streaming import metrics
 from streaming.latest import Latest
 from streaming.sources import Sample
-from streaming.time_code import read_time_code
+from streaming.time_code import HEIGHT, WIDTH, read_time_code
+
+_MOST_UNDERWAY = 64
 
 
 class WebcamSource:
     """Tracks whichever track was attached last; without one it waits."""
 
-    def __init__(self, mode: Mode = "auto") -> None:
+    def __init__(self, mode: Mode = "live") -> None:
+        """Track as a Tracker in ``mode`` does."""
         self._mode: Mode = mode
-        self._frames: Latest[av.VideoFrame] = Latest()
+        self._frames: Latest[tuple[av.VideoFrame, float]] = Latest()
         self._seen: Latest[Landmarks] = Latest()
-        self._codes: dict[float, int] = {}
+        self._underway: dict[float, tuple[float, float, int | None]] = {}
         self._track: MediaStreamTrack | None = None
 
     async def __aenter__(self) -> "WebcamSource":
@@ -47,19 +51,21 @@ class WebcamSource:
         await asyncio.to_thread(self._worker.close)
 
     async def feed(self, track: MediaStreamTrack) -> None:
-        """Read ``track`` until it ends; one that is attached later takes over, and this one is read on in vain.
+        """Read ``track`` until it ends; one that begins later takes over, and this one is read on in vain.
 
-        A track that nobody reads would pile up its frames.
+        A track that nobody reads would pile up its frames. Pages offer one before they have a camera.
         """
-        self._track = track
+        silent = True
         while True:
             try:
                 frame = await track.recv()
             except MediaStreamError:
                 return
+            if silent:
+                self._track, silent = track, False
             if track is self._track and isinstance(frame, av.VideoFrame):
                 before = self._frames.replaced
-                self._frames.put(frame)
+                self._frames.put((frame, time.perf_counter()))
                 if self._frames.replaced > before:
                     metrics.FRAMES_DROPPED.labels("webcam_overtaken").inc()
 
@@ -79,26 +85,38 @@ class WebcamSource:
                 landmarks = seen.result()
             finally:
                 seen.cancel()
-            code = self._codes.pop(landmarks.timestamp_s, None)
+            arrived_at, submitted_at, code = self._underway.pop(landmarks.timestamp_s, (None, None, None))
+            if arrived_at is not None and submitted_at is not None:
+                now = time.perf_counter()
+                metrics.STAGE_SECONDS.labels("track").observe(now - submitted_at)
+                metrics.STAGE_SECONDS.labels("arrival_to_landmarks").observe(now - arrived_at)
             yield Sample(landmarks, None if code is None else float(code))
 
     async def _submit(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            frame = await self._frames.get()
+            frame, arrived_at = await self._frames.get()
             if min(frame.width, frame.height) < MIN_FRAME_SIDE:
                 continue
-            rgb, code = await loop.run_in_executor(self._converter, _convert, frame)
+            start = time.perf_counter()
+            rgb, code = await loop.run_in_executor(self._converter, _convert, frame, long_side(self._mode))
             timestamp_s = float(frame.time) if frame.time is not None else loop.time()
-            if code is not None:
-                if len(self._codes) > 64:  # overtaken frames never come back for theirs
-                    self._codes.clear()
-                self._codes[timestamp_s] = code
+            if len(self._underway) > _MOST_UNDERWAY:  # overtaken frames never come back for theirs
+                self._underway.clear()
+            submitted_at = time.perf_counter()
+            metrics.STAGE_SECONDS.labels("convert").observe(submitted_at - start)
+            self._underway[timestamp_s] = (arrived_at, submitted_at, code)
             self._worker.submit(rgb, timestamp_s)
 
 
-def _convert(frame: av.VideoFrame) -> tuple[np.ndarray, int | None]:
-    """RGB, upright, and the draw time in the corner, if a test camera put one there."""
-    planar = frame if frame.format.name == "yuv420p" else frame.reformat(format="yuv420p")
-    code = read_time_code(planar.to_ndarray()[: frame.height, : frame.width])
-    return frame.to_ndarray(format="rgb24"), None if code is None else code.drawn_ms
+def _convert(frame: av.VideoFrame, side: int) -> tuple[np.ndarray, int | None]:
+    """RGB of at most ``side`` pixels, and the draw time in the corner, if a test camera put one there."""
+    code = None
+    if frame.format.name in {"yuv420p", "yuvj420p"} and min(frame.width, frame.height) >= WIDTH:
+        # only the corner: copying all planes would cost a millisecond
+        luma = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(-1, frame.planes[0].line_size)
+        code = read_time_code(luma[:HEIGHT, :WIDTH])
+    scale = min(side / max(frame.width, frame.height), 1.0)
+    size = (max(round(frame.width * scale), MIN_FRAME_SIDE), max(round(frame.height * scale), MIN_FRAME_SIDE))
+    rgb = frame.reformat(*size, format="rgb24", interpolation="AREA" if scale < 1 else None)
+    return rgb.to_ndarray(), None if code is None else code.drawn_ms

@@ -128,7 +128,7 @@ def test_times_may_repeat_run_backwards_and_jump() -> None:
             assert seen.body_world is not None
 
 
-@pytest.mark.parametrize("mode", ["body", "webcam"])
+@pytest.mark.parametrize("mode", ["body", "webcam", "live"])
 def test_any_size_in_any_order(mode: str) -> None:
     person = Image.fromarray(picture_of_person(0))
     sizes = [(16, 16), (360, 640), (17, 300), (300, 16), (2160, 3840), (360, 640), (101, 33)]

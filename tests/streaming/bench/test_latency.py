@@ -1,9 +1,11 @@
 import asyncio
 import shutil
+from pathlib import Path
 
 import av
 import pytest
 
+from lhm_runtime.errors import InvalidInputError
 from streaming.app import WEB
 from streaming.bench import latency
 from streaming.time_code import read_time_code
@@ -17,8 +19,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short")
-def test_the_camera_tells_its_frames_apart(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    path = tmp_path / "camera.mjpeg"
+def test_the_camera_tells_its_frames_apart(tmp_path: Path) -> None:
+    path = tmp_path / "camera.y4m"
     latency._film_camera(None, path)
     with av.open(path) as container:
         planes = [frame.reformat(format="yuv420p").to_ndarray() for frame in container.decode(video=0)]
@@ -29,8 +31,34 @@ def test_the_camera_tells_its_frames_apart(tmp_path) -> None:  # type: ignore[no
 @pytest.mark.usefixtures("short")
 @pytest.mark.skipif(not (WEB / "index.html").is_file(), reason="the page is not built (make web)")
 @pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chromium here")
-def test_both_ways_are_measured() -> None:
-    report = asyncio.run(latency.measure("vp8", 256, 15, None, 3.0))
-    for way in ("draw_to_display", "camera_to_display"):
-        assert report[way]["pictures"] > 3
-        assert 0 < report[way]["p50_ms"] <= report[way]["p95_ms"] < 10_000
+def test_both_ways_and_both_servers_are_measured() -> None:
+    stream = latency._Stream("vp8", 256, 192, 15)
+    ways = ("draw_to_display", "camera_to_display")
+    report = asyncio.run(latency.measure(stream, None, ways, 3.0, 1, stock=True))
+    for way in ways:
+        for server in ("ours", "stock"):
+            found = report[way][server]
+            assert 0 < found["p50_ms"] <= found["p95_ms"] < 10_000
+            run = found["runs"][0]
+            assert run["pictures"] > 3
+            assert run["browser_parts_mean_ms"]["decode"] > 0
+            assert any(name.startswith("chromium") for name in run["cpu_percent_of_a_core"])
+        parts = report[way]["ours"]["runs"][0]["server_parts_mean_ms"]
+        assert {"solve", "render", "encode"} <= set(parts)
+        assert report[way]["stock_to_ours_p50"] > 0
+    parts = report["camera_to_display"]["ours"]["runs"][0]["server_parts_mean_ms"]
+    assert parts["track"] + parts["convert"] <= parts["arrival_to_landmarks"] + 1
+    assert "camera_encode" in report["camera_to_display"]["stock"]["runs"][0]["browser_parts_mean_ms"]
+
+
+@pytest.mark.parametrize(("text", "size"), [("512", (512, 512)), ("720x1280", (720, 1280))])
+def test_sizes(text: str, size: tuple[int, int]) -> None:
+    assert latency.parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "511", "512x", "x512", "720x1281", "64", "4096", "512x512x3", "-512", "9" * 40]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="expected 512 or 720x1280"):
+        latency.parse_size(text)
