@@ -14,9 +14,9 @@ from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX, NUM_JOINTS, PARENTS
 
 PROPORTIONS: Final = ("arm length", "leg length", "shoulder width", "head size")
-"""Names of the coefficients added; each changes what it names by a twentieth per unit."""
+"""Names of the coefficients added; each changes what it names by a tenth per unit."""
 
-_PER_UNIT = 0.05
+_PER_UNIT = 0.1  # people differ by half as much, drawings and what loose clothes hide by all of it
 _KEPT_BETAS = 10
 _STRETCHED = {
     "arm length": ("shoulder", "elbow"),
