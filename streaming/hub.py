@@ -7,11 +7,12 @@ keyframe, and however many do, one is made for all, at most every 300 ms.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import av
 import numpy as np
+from aiortc.codecs.h264 import H264Encoder
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from streaming import metrics
@@ -28,10 +29,27 @@ _REPEAT_S: Final = 0.15
 _HISTORY: Final = 256
 
 
-class PacketTrack(MediaStreamTrack):
-    """One viewer's track. aiortc packs its packets and never encodes; lowlatency.py brings it the viewer's feedback.
+class SharedPacket:
+    """One encoded picture on its way to everybody."""
 
-    The viewer counts from the first ``recv``, that is from when the connection stands.
+    __slots__ = ("_payloads", "frame")
+
+    def __init__(self, frame: EncodedFrame) -> None:
+        self.frame = frame
+        self._payloads: Sequence[bytes] | None = None
+
+    @property
+    def payloads(self) -> Sequence[bytes]:
+        """What RTP packets of H.264 carry of it (RFC 6184), cut once for all viewers."""
+        if self._payloads is None:
+            self._payloads = H264Encoder().pack(self.frame.packet)[0]
+        return self._payloads
+
+
+class PacketTrack(MediaStreamTrack):
+    """One viewer's track: packet_sender.py sends what it brings, lowlatency.py brings it the viewer's feedback.
+
+    The viewer counts from the first read, that is from when the connection stands.
     """
 
     kind = "video"
@@ -43,7 +61,7 @@ class PacketTrack(MediaStreamTrack):
         self.overflows = 0
         """How often the viewer fell behind and lost its queue."""
         self._next_hub: PacketHub | None = None
-        self._queue: asyncio.Queue[av.Packet[Any] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[SharedPacket, int] | None] = asyncio.Queue()
         self._reading = False
         self._needs_keyframe = True
         self._last_pts = -1
@@ -52,21 +70,30 @@ class PacketTrack(MediaStreamTrack):
         self._repeated_at: dict[int, float] = {}
 
     async def recv(self) -> "av.Packet[Any]":
-        """The next packet, the first one a keyframe."""
+        """The next packet by itself, for readers that are no connection; see next_packet."""
+        shared, pts = await self.next_packet()
+        packet = shared.frame.packet
+        return packet if packet.pts == pts else _with_pts(packet, pts)
+
+    async def next_packet(self) -> tuple[SharedPacket, int]:
+        """The next packet and its pts for this viewer, the first one a keyframe; MediaStreamError after the last."""
         if self.readyState != "live":
             raise MediaStreamError
         if not self._reading:
             self._reading = True
+            metrics.VIEWERS.inc()
             self.hub.join(self)
             self.hub.request_keyframe("join")
-        packet = await self._queue.get()
-        if packet is None:
+        item = await self._queue.get()
+        if item is None:
             raise MediaStreamError
-        return packet
+        return item
 
     def stop(self) -> None:
         """Leave the hub; aiortc calls this when the connection closes."""
         if self.readyState == "live":
+            if self._reading:
+                metrics.VIEWERS.dec()
             self.hub.leave(self)
             if self._next_hub is not None:
                 self._next_hub.leave(self)
@@ -88,9 +115,9 @@ class PacketTrack(MediaStreamTrack):
         """Whether a keyframe of another quality is awaited."""
         return self._next_hub is not None
 
-    def push(self, frame: EncodedFrame, hub: "PacketHub") -> None:
+    def push(self, shared: SharedPacket, hub: "PacketHub") -> None:
         """Take in a packet of ``hub``; only hubs call this."""
-        packet = frame.packet
+        frame = shared.frame
         if hub is self._next_hub and frame.keyframe:
             self.hub.leave(self)
             self.hub, self._next_hub = hub, None
@@ -103,11 +130,9 @@ class PacketTrack(MediaStreamTrack):
             self._overflow(hub)
             return
         self._needs_keyframe = False
-        if packet.pts is not None and packet.pts <= self._last_pts:
-            # both qualities encoded this picture; receivers join packets of one timestamp into one frame
-            packet = _with_pts(packet, self._last_pts + 1)
-        self._last_pts = packet.pts if packet.pts is not None else self._last_pts
-        self._queue.put_nowait(packet)
+        # where both qualities encoded this picture: receivers join packets of one timestamp into one frame
+        self._last_pts = max(frame.packet.pts or 0, self._last_pts + 1)
+        self._queue.put_nowait((shared, self._last_pts))
 
     def _overflow(self, hub: "PacketHub") -> None:
         metrics.FRAMES_DROPPED.labels("viewer_behind").inc(self._queue.qsize() + 1)
@@ -182,7 +207,8 @@ class PacketHub:
         self._keyframe_due = False
         self._keyframe_asked_at = -KEYFRAME_INTERVAL_S
         self._sent: deque[tuple[float, int]] = deque()
-        self._target = metrics.TARGET_BPS.labels(session, name)
+        self._labels = (session, name)
+        self._target = metrics.TARGET_BPS.labels(*self._labels)
         self._target.set(encoder.bitrate_bps)
 
     @property
@@ -212,6 +238,7 @@ class PacketHub:
         finally:
             for track in list(self.viewers):
                 track.stop()
+            metrics.TARGET_BPS.remove(*self._labels)
 
     def submit(self, i420: np.ndarray, pts: int, *, stamp: float) -> None:
         """Hand in the newest picture, from one thread; see EncoderThread.submit."""
@@ -258,8 +285,9 @@ class PacketHub:
         self._sent.append((now, frame.packet.size))
         while now - self._sent[0][0] > 1.0:
             self._sent.popleft()
+        shared = SharedPacket(frame)
         for track in list(self.viewers):
-            track.push(frame, self)
+            track.push(shared, self)
         for take in list(self._taps):
             take(frame)
 
@@ -289,9 +317,8 @@ class PacketHub:
         self._encoder.request_keyframe()
 
     def _change_audience(self, change: Callable[[], None]) -> None:
-        wanted, watching = self.wanted, len(self.viewers)
+        wanted = self.wanted
         change()
-        metrics.VIEWERS.inc(len(self.viewers) - watching)
         if self.wanted != wanted:
             self.on_audience()
 

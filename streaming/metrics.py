@@ -22,6 +22,9 @@ KEYFRAME_REQUESTS: Final = Counter("lhm_live_keyframe_requests_total", "Who want
 TARGET_BPS: Final = Gauge("lhm_live_target_bps", "Bitrate the encoder aims at.", ["session", "tier"])
 NACKS: Final = Counter("lhm_live_nacked_packets_total", "Packets that viewers reported lost.")
 RETRANSMISSIONS: Final = Counter("lhm_live_retransmissions_total", "Lost packets by what was done.", ["outcome"])
+UNSENT_PACKETS: Final = Counter(
+    "lhm_live_unsent_packets_total", "Packets dropped because the system had no room to send them."
+)
 SKIPPED_GAPS: Final = Counter("lhm_live_skipped_gaps_total", "Lost stretches of incoming video that were given up.")
 VIEWERS: Final = Gauge("lhm_live_viewers", "Viewers that receive packets.")
 SESSIONS: Final = Gauge("lhm_live_sessions", "Driven avatars.")

@@ -124,14 +124,14 @@ async def visit() -> AsyncIterator[Visitor]:
 
 
 @asynccontextmanager
-async def live_server(folder: Path, avatar: Avatar, **sections: Any) -> AsyncIterator[LiveServer]:
-    """A server with one avatar, ``someone``."""
+async def live_server(folder: Path, avatar: Avatar, *, port: int = 0, **sections: Any) -> AsyncIterator[LiveServer]:
+    """A server with one avatar, ``someone``, on a port or on any that is free."""
     config = small_config(folder, **sections)
     add_avatar(folder, avatar, "someone")
     add_avatar(folder, avatar, "builtin")  # or it would be made, which takes seconds
     app = create_app(config)
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, ws="websockets-sansio", ws_max_size=MAX_MESSAGE_BYTES)
+        uvicorn.Config(app, port=port, log_config=None, ws="websockets-sansio", ws_max_size=MAX_MESSAGE_BYTES)
     )
     serving = asyncio.create_task(server.serve())
     while not server.started:
@@ -157,10 +157,10 @@ def small_config(folder: Path, **sections: Any) -> Config:
     return load_config(**defaults)
 
 
-def add_avatar(folder: Path, avatar: Avatar, avatar_id: str) -> None:
+def add_avatar(folder: Path, avatar: Avatar, avatar_id: str, made_of: str = "") -> None:
     store = AvatarStore(folder / "avatars")
     save_avatar(avatar, store.avatar_path(avatar_id))
-    facts = AvatarFacts(avatar_id.title(), avatar.metadata.reconstructor, avatar.metadata.created_at)
+    facts = AvatarFacts(avatar_id.title(), avatar.metadata.reconstructor, avatar.metadata.created_at, made_of=made_of)
     write_facts(store.facts_path(avatar_id), facts)
 
 

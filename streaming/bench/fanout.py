@@ -1,5 +1,7 @@
 """``lhm-live bench fanout``: what one more viewer costs, with real peers that receive in a process of their own."""
 
+# ruff: noqa: SLF001 - viewers that only count are no part of aiortc
+
 import asyncio
 import json
 import resource
@@ -10,13 +12,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Annotated, Any, Final
 
-import aiortc.rtcrtpreceiver
 import numpy as np
 import typer
-from aiortc import RTCPeerConnection, RTCSessionDescription
-from aiortc.codecs.base import Decoder
-from aiortc.jitterbuffer import JitterFrame
-from av.frame import Frame
+from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc.rtcrtpreceiver import StreamStatistics
+from aiortc.rtp import RtpPacket
 from rich.console import Console
 from rich.table import Table
 
@@ -63,8 +63,8 @@ def fanout(
 ) -> None:
     """Measure the CPU of the sending process for one viewer and for many, over real connections on this machine.
 
-    The pictures are drawn beforehand; encoding, encryption and sending are in the figures. The viewers count frames
-    and do not decode them.
+    The pictures are drawn beforehand; encoding, encryption and sending are in the figures. The viewers count what
+    comes and report losses; they neither decode nor ask for repeats.
 
     \b
     [bold]Examples[/bold]
@@ -198,6 +198,7 @@ async def _observe(
         "encode_ms_median": round(float(np.median([frame.encode_ms for frame in frames])), 2),
         "mbps_per_viewer": round(sent * 8e-6 / elapsed / len(connections), 2),
         "fps_per_viewer": round(seen["fps"], 1),
+        "packets_lost_percent": round(100 * seen["lost_share"], 2),
         "first_frame_ms_median": round(float(np.median(seen["first_frame_ms"])), 0),
         "first_frame_ms_max": round(max(seen["first_frame_ms"]), 0),
         "loop_lag_ms_p50": round(1e3 * float(np.median(lags)), 2),
@@ -234,27 +235,38 @@ def _watch(settings: _Settings, link: Connection) -> None:
     asyncio.run(_receive(settings, link))
 
 
-class _CountingDecoder(Decoder):
-    """Decoding would take the sender's core away from it."""
+class _Counts:
+    """What one viewer got."""
 
-    frames = 0
-    first: float | None = None
+    def __init__(self) -> None:
+        self.frames = 0
+        self.packets = 0
+        self.first_frame_at: float | None = None
+        self.statistics: StreamStatistics | None = None
 
-    def decode(self, encoded_frame: JitterFrame) -> list[Frame]:  # noqa: ARG002 - only that it came counts
-        _CountingDecoder.frames += 1
-        self.first = self.first or time.perf_counter()
-        return []
+    @property
+    def lost(self) -> int:
+        return self.statistics.packets_lost if self.statistics else 0
 
 
 async def _receive(settings: _Settings, link: Connection) -> None:
+    """Viewers that count and report losses; repairing and decoding would take the sender's core away from it."""
     lowlatency.install("only")
-    decoders: list[_CountingDecoder] = []
+    counts: dict[RTCRtpReceiver, _Counts] = {}
 
-    def count_instead(_: object) -> Decoder:
-        decoders.append(_CountingDecoder())
-        return decoders[-1]
+    async def count(receiver: RTCRtpReceiver, packet: RtpPacket, arrival_time_ms: int) -> None:  # noqa: ARG001
+        inside: Any = receiver
+        seen = counts.setdefault(receiver, _Counts())
+        if seen.statistics is None:
+            # where aiortc looks for what it reports once a second
+            seen.statistics = inside._RTCRtpReceiver__remote_streams[packet.ssrc] = StreamStatistics(CLOCK_HZ)
+        seen.statistics.add(packet)
+        seen.packets += 1
+        if packet.marker:
+            seen.frames += 1
+            seen.first_frame_at = seen.first_frame_at or time.perf_counter()
 
-    vars(aiortc.rtcrtpreceiver)["get_decoder"] = count_instead
+    RTCRtpReceiver._handle_rtp_packet = count  # type: ignore[method-assign, assignment]
     connections: list[RTCPeerConnection] = []
     first_frame_ms: list[float] = []
     try:
@@ -267,19 +279,26 @@ async def _receive(settings: _Settings, link: Connection) -> None:
             asked = time.perf_counter()
             link.send(connection.localDescription.sdp)
             await lowlatency.connected(connection)
+            receiver = connection.getReceivers()[0]
             async with asyncio.timeout(_PATIENCE_S):
-                while len(decoders) < len(connections) or decoders[-1].first is None:
+                while receiver not in counts or counts[receiver].first_frame_at is None:
                     await asyncio.sleep(0.002)
-            first_frame_ms.append(1e3 * ((decoders[-1].first or asked) - asked))
+            first_frame_ms.append(1e3 * ((counts[receiver].first_frame_at or asked) - asked))
         await asyncio.to_thread(link.recv)
-        frames, start = _CountingDecoder.frames, time.perf_counter()
+        frames, lost, start = _sum(counts, "frames"), _sum(counts, "lost"), time.perf_counter()
+        packets = _sum(counts, "packets")
         await asyncio.to_thread(link.recv)
         seconds = time.perf_counter() - start
-        fps = (_CountingDecoder.frames - frames) / seconds / settings.viewers
-        link.send({"fps": fps, "first_frame_ms": first_frame_ms})
+        fps = (_sum(counts, "frames") - frames) / seconds / settings.viewers
+        lost_share = (_sum(counts, "lost") - lost) / max(1, _sum(counts, "packets") - packets)
+        link.send({"fps": fps, "first_frame_ms": first_frame_ms, "lost_share": lost_share})
     finally:
         for connection in connections:
             await connection.close()
+
+
+def _sum(counts: dict[RTCRtpReceiver, _Counts], name: str) -> int:
+    return sum(getattr(seen, name) for seen in counts.values())
 
 
 async def _bytes_sent(connections: Sequence[RTCPeerConnection]) -> int:

@@ -8,6 +8,7 @@ from aiortc.mediastreams import MediaStreamError
 from hypothesis import given
 from hypothesis import strategies as st
 from peers import moving_picture, no_tasks_left
+from prometheus_client import REGISTRY
 
 from streaming.encoder import EncodedFrame, EncoderThread, PictureEncoder
 from streaming.hub import KEYFRAME_INTERVAL_S, QUEUE_PACKETS, PacketHub, PacketTrack
@@ -353,5 +354,36 @@ def test_run_encodes_for_its_viewers_and_ends_their_tracks() -> None:
         await asyncio.gather(running, return_exceptions=True)
         assert track.readyState == "ended"
         await no_tasks_left()
+
+    asyncio.run(main())
+
+
+def test_a_viewer_counts_once_wherever_it_goes_and_a_hub_leaves_no_figures_behind() -> None:
+    def shown(name: str) -> list[float]:
+        return [sample.value for metric in REGISTRY.collect() for sample in metric.samples if sample.name == name]
+
+    async def main() -> None:
+        clock = Clock()
+        full, low = (PacketHub(EncoderThread(SIZE, SIZE, 30.0), session="s", name=name, now=clock) for name in "fl")
+        running = [asyncio.create_task(hub.run()) for hub in (full, low)]
+        before = sum(shown("lhm_live_viewers"))
+        targets = len(shown("lhm_live_target_bps"))
+        tracks = [full.subscribe(), full.subscribe()]
+        assert sum(shown("lhm_live_viewers")) == before
+        readings = [await begin(track) for track in tracks]
+        tracks[0].move_to(low)
+        assert tracks[0].moving
+        assert sum(shown("lhm_live_viewers")) == before + 2
+        low.publish(next(encode()))
+        assert tracks[0].hub is low
+        assert sum(shown("lhm_live_viewers")) == before + 2
+        tracks[0].stop()
+        tracks[0].stop()
+        assert sum(shown("lhm_live_viewers")) == before + 1
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, *readings, return_exceptions=True)
+        assert sum(shown("lhm_live_viewers")) == before
+        assert len(shown("lhm_live_target_bps")) == targets - 2
 
     asyncio.run(main())
