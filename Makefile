@@ -1,6 +1,7 @@
-# make demo   everything from a fresh clone to a video of the built-in person
+# make demo   everything from a fresh clone to a live avatar in the browser (without a terminal: to a check of it)
 # make test   every check CI makes: format, lint, types, layers, tests
 # make bench  the tables of benchmarks/README.md, measured here
+# make soak   an hour of viewers who come and go: memory, latency, what is left behind
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -13,12 +14,12 @@ WEB_SOURCES := $(shell find clients/web -path clients/web/node_modules -prune -o
 # What MediaPipe's wheel expects of the system.
 SYSTEM_PACKAGES := libegl1 libgles2 libgl1 libglib2.0-0
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench soak clean
 
 demo: $(VENV)/product streaming/web/index.html
-	$(BIN)/lhm-live demo -o demo.mp4
+	@if [ -t 1 ] && [ -z "$$CI" ]; then $(BIN)/lhm-live demo; else $(BIN)/lhm-live demo --check -o demo.mp4; fi
 
-test: $(VENV)/developer streaming/web/index.html
+test: $(VENV)/developer $(VENV)/browser streaming/web/index.html
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -34,6 +35,9 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/steady_state.py
 
+soak: $(VENV)/developer
+	$(BIN)/python benchmarks/soak.py
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lhm-live needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
 	@command -v c++ >/dev/null || { echo "lhm-live needs a C++ compiler: apt-get install g++"; exit 1; }
@@ -42,6 +46,11 @@ $(VENV)/bin/python:
 
 $(VENV)/system: | $(VENV)/bin/python
 	@sh tools/install_system_packages.sh $(SYSTEM_PACKAGES)
+	@touch $@
+
+# what the tests drive; where it cannot be had they skip, and say so
+$(VENV)/browser: | $(VENV)/bin/python
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/install_system_packages.sh chromium || echo "without Chromium the tests in a browser are skipped"
 	@touch $@
 
 $(VENV)/product: $(BUILT_FROM) | $(VENV)/bin/python $(VENV)/system

@@ -1,4 +1,4 @@
-"""REST: what there is, avatars of photos, sessions."""
+"""REST: what there is, avatars of photos, sessions, recordings."""
 
 import asyncio
 import json
@@ -14,13 +14,13 @@ from fastapi.responses import FileResponse, StreamingResponse
 from PIL import Image
 from pydantic import BaseModel
 
-from lhm_runtime.errors import LhmLiveError
 from streaming.avatar_store import AvatarStore, tidy_name
 from streaming.config import Config
 from streaming.errors import RefusedError
 from streaming.jobs import Job
+from streaming.recording_store import RecordingFacts
 from streaming.services import Here
-from streaming.settings import NewSession, SessionState, SettingsChange
+from streaming.settings import NewSession, SessionChange, SessionState
 from streaming.sources import SourceName
 from streaming.sources.replay import list_replays
 
@@ -58,13 +58,31 @@ class State(BaseModel):
     avatars: list[AvatarSummary]
     sources: list[str]
     replays: list[str]
+    jobs: list[Job]
+    """Avatars in the making."""
+    recordings: list[RecordingFacts]
     ice_servers: list[dict[str, Any]]
 
 
 class Started(BaseModel):
-    """A session that began."""
+    """A session or a recording that began."""
 
     id: str
+
+
+class Refusal(BaseModel):
+    """Why a request was not granted."""
+
+    code: str
+    """For programs."""
+    message: str
+    """For people."""
+
+
+class Refused(BaseModel):
+    """Body of every answer with a status of 400 and above."""
+
+    error: Refusal
 
 
 class Accepted(BaseModel):
@@ -73,7 +91,30 @@ class Accepted(BaseModel):
     job: str
 
 
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may refuse with, for its documentation."""
+    return {status: {"model": Refused, "description": _REFUSALS[status]} for status in statuses}
+
+
+_REFUSALS: Final = {
+    400: "What was sent cannot be understood",
+    404: "There is no such thing, or no longer",
+    406: "No codec in common",
+    409: "Not in the state that things are in",
+    412: "The ICE session is another one by now",
+    413: "Too large",
+    415: "Of the wrong type",
+    422: "Well-formed, but not acceptable",
+    428: "If-Match is missing",
+    503: "Too much is going on; try again after Retry-After seconds",
+    507: "No room on the disk, or none is allowed",
+}
+
 router = APIRouter(prefix="/api")
+
+
+def _files(media_type: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {media_type: {}}}, **refusals(404)}
 
 
 @router.get("/state", tags=["server"])
@@ -85,11 +126,13 @@ async def state(here: Here) -> State:
         avatars=await asyncio.to_thread(_list_avatars, here.avatars),
         sources=list(get_args(SourceName)),
         replays=list_replays(here.config.storage.replays),
+        jobs=here.jobs.running,
+        recordings=await asyncio.to_thread(here.recordings.listing),
         ice_servers=[_for_browsers(server) for server in here.config.rtc.ice_servers],
     )
 
 
-@router.post("/avatars", status_code=202, tags=["avatars"])
+@router.post("/avatars", status_code=202, tags=["avatars"], responses=refusals(413, 415, 422, 503))
 async def create_avatar(photo: UploadFile, here: Here) -> Accepted:
     """Make an avatar of a photo; the job says how far it is."""
     limit = here.config.server.max_photo_mb * 1_000_000
@@ -107,70 +150,108 @@ async def create_avatar(photo: UploadFile, here: Here) -> Accepted:
     return Accepted(job=job.id)
 
 
-@router.get("/jobs/{job}", tags=["avatars"])
+@router.get("/jobs/{job}", tags=["avatars"], responses=refusals(404))
 async def job_state(job: str, here: Here) -> Job:
     """How far an avatar is."""
     return here.jobs.get(job)
 
 
-@router.get("/jobs/{job}/events", tags=["avatars"], response_class=StreamingResponse)
+@router.get(
+    "/jobs/{job}/events", tags=["avatars"], response_class=StreamingResponse, responses=_files("text/event-stream")
+)
 async def job_events(job: str, here: Here) -> StreamingResponse:
     """The same as server-sent events, to its end."""
     here.jobs.get(job)
     return StreamingResponse(_events(here.jobs.follow(job)), media_type="text/event-stream", headers=_CACHE)
 
 
-@router.get("/avatars/{avatar}/preview.png", tags=["avatars"], response_class=FileResponse)
+@router.get(
+    "/avatars/{avatar}/preview.png", tags=["avatars"], response_class=FileResponse, responses=_files("image/png")
+)
 async def preview(avatar: str, here: Here) -> FileResponse:
     """How the avatar looks, with transparent surroundings."""
     here.avatars.require(avatar)
     return _picture(here.avatars.preview_path(avatar))
 
 
-@router.get("/avatars/{avatar}/backdrop.jpg", tags=["avatars"], response_class=FileResponse)
+@router.get(
+    "/avatars/{avatar}/backdrop.jpg", tags=["avatars"], response_class=FileResponse, responses=_files("image/jpeg")
+)
 async def backdrop(avatar: str, here: Here) -> FileResponse:
     """The photo it was made of, blurred beyond recognition, to stand before."""
     here.avatars.require(avatar)
     return _picture(here.avatars.backdrop_path(avatar))
 
 
-@router.delete("/avatars/{avatar}", status_code=204, tags=["avatars"], response_class=Response)
+@router.delete("/avatars/{avatar}", status_code=204, tags=["avatars"], response_class=Response, responses=refusals(404))
 async def delete_avatar(avatar: str, here: Here) -> Response:
     """Remove an avatar and everything made of its photo; sessions that show it go on."""
     here.avatars.delete(avatar)
     return Response(status_code=204)
 
 
-@router.post("/sessions", status_code=201, tags=["sessions"])
-async def start_session(wish: NewSession, here: Here) -> Started:
+@router.post("/sessions", status_code=201, tags=["sessions"], responses=refusals(404, 409, 422, 503))
+async def start_session(wish: NewSession, here: Here, response: Response) -> Started:
     """Start a session; it ends by itself when nobody has been connected for a while."""
-    try:
-        session = await here.sessions.start(wish)
-    except RefusedError:
-        raise
-    except LhmLiveError as error:
-        raise RefusedError(409, "unusable_avatar", str(error)) from error
+    session = await here.sessions.start(wish)
+    response.headers["Location"] = f"/api/sessions/{session.id}"
     return Started(id=session.id)
 
 
-@router.get("/sessions/{session}", tags=["sessions"])
+@router.get("/sessions/{session}", tags=["sessions"], responses=refusals(404))
 async def session_state(session: str, here: Here) -> SessionState:
     """What a session shows."""
     return here.sessions.get(session).state
 
 
-@router.patch("/sessions/{session}", tags=["sessions"])
-async def change_session(session: str, change: SettingsChange, here: Here) -> SessionState:
-    """Change what a session shows; what is left out stays."""
-    found = here.sessions.get(session)
-    found.change(change)
-    return found.state
+@router.patch("/sessions/{session}", tags=["sessions"], responses=refusals(404, 409, 422))
+async def change_session(session: str, change: SessionChange, here: Here) -> SessionState:
+    """Change what a session shows, who, or what moves them; what is left out stays, and so do its viewers."""
+    return (await here.sessions.change(session, change)).state
 
 
-@router.delete("/sessions/{session}", status_code=204, tags=["sessions"], response_class=Response)
+@router.delete(
+    "/sessions/{session}", status_code=204, tags=["sessions"], response_class=Response, responses=refusals(404)
+)
 async def end_session(session: str, here: Here) -> Response:
     """End a session; its viewers are told."""
     await here.sessions.end(session, "the session was ended")
+    return Response(status_code=204)
+
+
+@router.post("/sessions/{session}/recording", status_code=201, tags=["recordings"], responses=refusals(404, 409, 507))
+async def start_recording(session: str, here: Here, response: Response) -> Started:
+    """Record what the session shows, on the server, as an MP4; whoever watches, or nobody."""
+    recording = await here.sessions.start_recording(session)
+    response.headers["Location"] = f"/api/recordings/{recording}"
+    return Started(id=recording)
+
+
+@router.delete("/sessions/{session}/recording", tags=["recordings"], responses=refusals(404, 409))
+async def stop_recording(session: str, here: Here) -> RecordingFacts:
+    """End the recording; it is then to be had."""
+    return await here.sessions.stop_recording(session)
+
+
+@router.get("/recordings", tags=["recordings"])
+async def list_recordings(here: Here) -> list[RecordingFacts]:
+    """All that are complete, the newest first."""
+    return await asyncio.to_thread(here.recordings.listing)
+
+
+@router.get("/recordings/{recording}", tags=["recordings"], response_class=FileResponse, responses=_files("video/mp4"))
+async def download_recording(recording: str, here: Here) -> FileResponse:
+    """The film; parts of it where Range asks for them."""
+    path = here.recordings.path(recording)
+    return FileResponse(path, filename=f"lhm-live {path.name}", content_disposition_type="inline", headers=_CACHE)
+
+
+@router.delete(
+    "/recordings/{recording}", status_code=204, tags=["recordings"], response_class=Response, responses=refusals(404)
+)
+async def delete_recording(recording: str, here: Here) -> Response:
+    """Remove a recording."""
+    here.recordings.delete(recording)
     return Response(status_code=204)
 
 
@@ -191,7 +272,10 @@ def _list_avatars(store: AvatarStore) -> list[AvatarSummary]:
             id=avatar_id,
             preview=f"/api/avatars/{avatar_id}/preview.png" if store.preview_path(avatar_id).is_file() else None,
             backdrop=f"/api/avatars/{avatar_id}/backdrop.jpg" if store.backdrop_path(avatar_id).is_file() else None,
-            **asdict(facts),
+            name=facts.name,
+            method=facts.method,
+            created_at=facts.created_at,
+            warnings=facts.warnings,
         )
         for avatar_id, facts in store.list().items()
     ]

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
@@ -26,8 +27,10 @@ from streaming.config import Config
 from streaming.encoder import PictureEncoder
 from streaming.errors import RefusedError
 from streaming.jobs import Jobs
+from streaming.recording_store import RecordingStore
 from streaming.services import Here, Services
 from streaming.sessions import Sessions
+from streaming.threads import share_arenas
 
 WEB: Final = Path(__file__).parent / "web"
 """The page, as clients/web builds it."""
@@ -43,6 +46,8 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 
+_RETRY_AFTER_S: Final = "5"
+
 _log = get_logger(__name__)
 
 
@@ -51,12 +56,14 @@ def create_app(config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        share_arenas()
         lowlatency.install(config.rtc.loopback)
         avatars = AvatarStore(config.storage.data / "avatars")
         async with AsyncExitStack() as stack:
             jobs = await stack.enter_async_context(Jobs(avatars))
-            sessions = await stack.enter_async_context(Sessions(config, avatars))
-            app.state.services = Services(config, avatars, jobs, sessions)
+            recordings = RecordingStore(config.storage.data / "recordings", config.storage.recordings_mb * 1_000_000)
+            sessions = await stack.enter_async_context(Sessions(config, avatars, recordings))
+            app.state.services = Services(config, avatars, jobs, sessions, recordings)
             lag = asyncio.create_task(metrics.watch_loop_lag(), name="watch loop lag")
             try:
                 yield
@@ -70,6 +77,14 @@ def create_app(config: Config) -> FastAPI:
         summary="A photo becomes an avatar, a camera moves it, browsers watch it.",
         lifespan=lifespan,
     )
+    if config.server.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.server.origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Content-Type", "If-Match"],
+            expose_headers=["Location", "ETag", "Link", "Accept-Patch"],
+        )
     app.add_middleware(_Gate, config=config)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -175,17 +190,23 @@ class _Gate:
         if not length.isdecimal() or int(length) > limit:
             await self._refuse(scope, receive, send, 413, "too_large", f"the body is larger than {limit} bytes")
             return
-        read = 0
+        await self._pass_on(scope, receive, send, limit)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        read, overflowed = 0, False
 
         async def receive_some() -> AsgiMessage:
-            nonlocal read
+            nonlocal read, overflowed
             message = await receive()
             read += len(message.get("body", b""))
             if read > limit:
+                overflowed = True
                 raise RefusedError(413, "too_large", f"the body is larger than {limit} bytes")
             return message
 
         async def send_with_headers(message: AsgiMessage) -> None:
+            if overflowed:  # whatever FastAPI makes of it; the answer is below
+                return
             if message["type"] == "http.response.start" and not scope["path"].startswith(("/docs", "/redoc")):
                 message["headers"] = [
                     *message["headers"],
@@ -194,6 +215,8 @@ class _Gate:
             await send(message)
 
         await self._app(scope, receive_some, send_with_headers)
+        if overflowed:
+            await self._refuse(scope, receive, send, 413, "too_large", f"the body is larger than {limit} bytes")
 
     def _is_own(self, headers: dict[str, str]) -> bool:
         """Whether a request that changes something comes from our page, or from no page at all."""
@@ -211,7 +234,8 @@ class _Gate:
 
 
 def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status)
+    headers = {"Retry-After": _RETRY_AFTER_S} if status == 503 else None
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the signature is Starlette's

@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,8 @@ class AvatarFacts:
     created_at: str
     """ISO 8601, UTC."""
     warnings: tuple[str, ...] = ()
+    made_of: str = ""
+    """For those that are made without being asked for: when this is another by now, they are made again."""
 
 
 class AvatarStore:
@@ -36,13 +38,17 @@ class AvatarStore:
         self._folder = folder
 
     def list(self) -> dict[str, AvatarFacts]:
-        """All that are complete, the newest first."""
+        """All that are complete, the newest first; the built-in person after all that were photos."""
         found = {}
         for path in self._folder.glob("*.json"):
             facts = _read_facts(path)
             if facts is not None and self.avatar_path(path.stem).is_file():
                 found[path.stem] = facts
-        return dict(sorted(found.items(), key=lambda entry: entry[1].created_at, reverse=True))
+
+        def rank(entry: tuple[str, AvatarFacts]) -> tuple[bool, str]:
+            return (not entry[1].method.startswith("builtin"), entry[1].created_at)
+
+        return dict(sorted(found.items(), key=rank, reverse=True))
 
     def load(self, avatar_id: str) -> Avatar:
         """The avatar; raises RefusedError when there is none, AvatarFileError when its file is damaged."""
@@ -102,7 +108,12 @@ def tidy_name(file_name: str) -> str:
 def _read_facts(path: Path) -> AvatarFacts | None:
     try:
         known = json.loads(path.read_bytes())
-        facts = AvatarFacts(**{field.name: known[field.name] for field in fields(AvatarFacts)})
-    except (OSError, ValueError, KeyError, TypeError):  # not ours, or half written by a crash: not an avatar
+        return AvatarFacts(
+            str(known["name"]),
+            str(known["method"]),
+            str(known["created_at"]),
+            tuple(map(str, known.get("warnings", ()))),
+            str(known.get("made_of", "")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not ours, or half written by a crash
         return None
-    return AvatarFacts(str(facts.name), str(facts.method), str(facts.created_at), tuple(map(str, facts.warnings)))

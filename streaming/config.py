@@ -98,7 +98,7 @@ class Rtc(_Section):
 class Motion(_Section):
     """How what drives becomes poses."""
 
-    tracker: Mode = "auto"
+    tracker: Mode = "live"
     person_height_m: float | None = Field(default=None, gt=0.3, lt=3)
     """Of whoever drives; the avatar's where not given."""
     fov_y_deg: float | None = Field(default=None, gt=0, lt=170)
@@ -112,11 +112,15 @@ class Storage(_Section):
     """Where things are kept."""
 
     data: Path = Field(default_factory=_data_folder)
-    """Avatars made of uploaded photos."""
+    """Avatars made of uploaded photos, and recordings."""
     replays: Path | None = None
     """Folder of motions (.npz, .bvh, LHM folders) that pages may play."""
     keep_photos: bool = False
     """Whether uploaded photos stay beside their avatars; else they are deleted once the avatar is made."""
+    recordings_mb: int = Field(default=2000, ge=1)
+    """All recordings together; one that would take more ends."""
+    recording_minutes: float = Field(default=60.0, gt=0)
+    """A recording ends after this long."""
 
 
 class Log(_Section):

@@ -1,11 +1,16 @@
 """What the server room raises on purpose, beside the model room's tree (lhm_runtime/errors.py).
 
 LhmLiveError
+├── ConnectError     a peer connection that does not come about (also a ConnectionError)
 ├── ProtocolError    bytes from outside that are no message of ours (also a ValueError)
 └── RefusedError     a request the server does not grant, with its HTTP status
 """
 
 from lhm_runtime.errors import LhmLiveError
+
+
+class ConnectError(LhmLiveError, ConnectionError):
+    """A peer connection did not come about; the message says what was missing."""
 
 
 class ProtocolError(LhmLiveError, ValueError):

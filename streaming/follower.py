@@ -3,7 +3,7 @@
 import time
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.errors import InvalidInputError
@@ -21,17 +21,22 @@ a chair moved away from the camera is not."""
 _GAP_S = 1.0
 
 
+Neutral = Float[np.ndarray, " 52"]
+"""Face scores at rest, as Calibration finds them."""
+
+
 class Follower:
     """One driver's motion on one avatar; for one thread."""
 
-    def __init__(self, avatar: Avatar, motion: Motion) -> None:
+    def __init__(self, avatar: Avatar, motion: Motion, neutral: Neutral | None = None) -> None:
+        """Follow whoever drives; ``neutral`` is their face as another follower learnt it."""
+        self._motion, self._rest_joints = motion, avatar.rest_joints
         self._face = map_face(avatar.expression_names)
-        self._solver = Solver(
-            avatar.rest_joints, fov_y_deg=motion.fov_y_deg, person_height_m=motion.person_height_m, face=self._face
-        )
+        self.neutral = neutral
+        """The driver's calibrated face, if there is one."""
+        self._solver = self._make_solver()
         self._smoother = Smoother(SmoothingConfig(lock_feet=motion.lock_feet), avatar.rest_joints)
         self._calibration: Calibration | None = None
-        self._motion, self._rest_joints = motion, avatar.rest_joints
         self._middle: Float64[np.ndarray, " 3"] | None = None
         self._time_s = 0.0
 
@@ -66,12 +71,16 @@ class Follower:
         neutral = self._calibration.add(landmarks)
         if neutral is not None:
             self._calibration = None
-            self._solver = Solver(
-                self._rest_joints,
-                fov_y_deg=self._motion.fov_y_deg,
-                person_height_m=self._motion.person_height_m,
-                face=self._face.with_neutral(neutral),
-            )
+            self.neutral = neutral
+            self._solver = self._make_solver()
+
+    def _make_solver(self) -> Solver:
+        return Solver(
+            self._rest_joints,
+            fov_y_deg=self._motion.fov_y_deg,
+            person_height_m=self._motion.person_height_m,
+            face=self._face if self.neutral is None else self._face.with_neutral(self.neutral),
+        )
 
     def _centre(self, pose: SmplxPose) -> SmplxPose:
         elapsed_s, self._time_s = pose.timestamp_s - self._time_s, pose.timestamp_s

@@ -33,10 +33,11 @@ class Job:
     """How far an avatar is."""
 
     id: str
+    name: str
     state: Literal["running", "done", "failed"] = "running"
-    stage: str = "waiting"
+    stage: str = "waiting for its turn"
     fraction: float = 0.0
-    """Of this stage."""
+    """Of the whole; never falls."""
     message: str = ""
     """Why it failed."""
     warnings: tuple[str, ...] = ()
@@ -63,22 +64,41 @@ class Jobs:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def start(self, name: str, photo: Path | None, *, avatar_id: str | None = None, delete_photo: bool = False) -> Job:
+    @property
+    def running(self) -> list[Job]:
+        """Those that are not over, in the order in which they will be."""
+        return [job for job in self._jobs.values() if job.state == "running"]
+
+    def start(
+        self,
+        name: str,
+        photo: Path | None,
+        *,
+        avatar_id: str | None = None,
+        delete_photo: bool = False,
+        made_of: str = "",
+    ) -> Job:
         """Begin an avatar of ``photo``, or the built-in person where it is None.
 
-        ``delete_photo`` is for uploads: the file is removed once the avatar is made, or cannot be.
+        Args:
+            name: for people.
+            photo: its file.
+            avatar_id: takes the place of one of this id; a new one where None.
+            delete_photo: for uploads: the file is removed once the avatar is made, or cannot be.
+            made_of: see AvatarFacts.
 
         Raises:
             RefusedError: too many are waiting.
         """
         if len(self._tasks) > MOST_WAITING:
             raise RefusedError(503, "busy", f"{len(self._tasks)} avatars are being made; try again in a minute")
-        job = Job(secrets.token_urlsafe(9))
+        job = Job(secrets.token_urlsafe(9), name)
         self._jobs[job.id] = job
         for old in list(self._jobs)[:-_KEPT]:
             if self._jobs[old].state != "running":
                 del self._jobs[old]
-        task = asyncio.create_task(self._work(job, name, photo, avatar_id, delete_photo), name=f"make {name}")
+        work = self._work(job, photo, avatar_id or self._store.new_id(name), delete_photo, made_of)
+        task = asyncio.create_task(work, name=f"make {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job
@@ -100,18 +120,19 @@ class Jobs:
             job = self.get(job_id)
             yield job
 
-    async def _work(self, job: Job, name: str, photo: Path | None, avatar_id: str | None, delete_photo: bool) -> None:
-        avatar_id = avatar_id or self._store.new_id(name)
+    async def _work(self, job: Job, photo: Path | None, avatar_id: str, delete_photo: bool, made_of: str) -> None:
         try:
             async with self._turn:
-                await self._make(job.id, name, photo, avatar_id)
+                await self._change(job.id, stage="starting")
+                await self._make(job, photo, avatar_id, made_of)
         finally:
             if photo is not None and delete_photo:
                 photo.unlink(missing_ok=True)
 
-    async def _make(self, job_id: str, name: str, photo: Path | None, avatar_id: str) -> None:
+    async def _make(self, job: Job, photo: Path | None, avatar_id: str, made_of: str) -> None:
         order = Order(
-            name=name,
+            name=job.name,
+            made_of=made_of,
             photo=None if photo is None else str(photo),
             avatar=str(self._store.avatar_path(avatar_id)),
             facts=str(self._store.facts_path(avatar_id)),
@@ -129,7 +150,7 @@ class Jobs:
         )
         try:
             async with asyncio.timeout(LIMIT_S):
-                complaint = await self._converse(job_id, process, order)
+                complaint = await self._converse(job.id, process, order)
         except TimeoutError:
             complaint = f"it took longer than {LIMIT_S:g} s and was ended; a smaller photo may help"
         finally:
@@ -138,13 +159,13 @@ class Jobs:
                     process.kill()
                 await process.wait()
         if complaint:
-            _log.warning("no avatar", job=job_id, name=name, reason=complaint)
-            await self._change(job_id, state="failed", message=complaint)
+            _log.warning("no avatar", job=job.id, name=job.name, reason=complaint)
+            await self._change(job.id, state="failed", message=complaint)
         else:
             facts = self._store.list()[avatar_id]
-            _log.info("avatar made", job=job_id, avatar=avatar_id)
+            _log.info("avatar made", job=job.id, avatar=avatar_id)
             await self._change(
-                job_id, state="done", stage="done", fraction=1.0, avatar=avatar_id, warnings=facts.warnings
+                job.id, state="done", stage="done", fraction=1.0, avatar=avatar_id, warnings=facts.warnings
             )
 
     async def _converse(self, job_id: str, process: asyncio.subprocess.Process, order: Order) -> str:
@@ -160,7 +181,8 @@ class Jobs:
             if "error" in answer:
                 complaint = str(answer["error"])
             else:
-                await self._change(job_id, stage=answer["stage"], fraction=float(answer["fraction"]))
+                fraction = max(self._jobs[job_id].fraction, min(float(answer["fraction"]), 1.0))
+                await self._change(job_id, stage=answer["stage"], fraction=fraction)
         code = await process.wait()
         last = await tail
         if code and not complaint:

@@ -16,9 +16,9 @@ from structlog.stdlib import get_logger
 
 from streaming import metrics
 from streaming.encoder import Codec
-from streaming.errors import RefusedError
+from streaming.errors import ConnectError, RefusedError
 from streaming.hub import PacketTrack
-from streaming.lowlatency import ConnectError, connected, make_peer_connection, prefer_codec, watch_peer
+from streaming.lowlatency import connected, make_peer_connection, prefer_codec, watch_peer
 from streaming.session import Session
 from streaming.settings import SettingsChange
 

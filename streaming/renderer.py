@@ -1,4 +1,4 @@
-"""The thread that draws one session: it owns the avatar's Renderer and hands I420 straight to the encoders."""
+"""The thread that draws one session, and hands I420 straight to the encoders."""
 
 import time
 from collections import deque
@@ -17,12 +17,17 @@ from streaming import metrics
 from streaming.encoder import CLOCK_HZ
 from streaming.latest import LatestForThread
 from streaming.settings import Settings
-from streaming.sources.idle import IdleMotion, blend_poses
+from streaming.sources.idle import IdleMotion, blend_poses, ease
 from streaming.threads import attend_thread
 from streaming.time_code import draw_time_code, pack_time_code
 
 FORMATS: Final[dict[bool, PixelFormat]] = {False: "i420", True: "i420_alpha"}
 """By whether colour and alpha are stacked."""
+
+BLEND_S: Final = 0.6
+"""From one motion to another."""
+_DISSOLVE_S: Final = 0.35
+"""From one avatar to another."""
 
 _FPS_SPAN_S = 2.0
 
@@ -30,12 +35,27 @@ Submit = Callable[[np.ndarray, int, float], None]
 """Takes a picture (copies it), its pts in ticks of CLOCK_HZ, and when it was drawn."""
 
 
+class Performer:
+    """An avatar ready to be drawn: making one takes a tenth of a second."""
+
+    def __init__(self, avatar: Avatar) -> None:
+        self.avatar = avatar
+        self.renderer = Renderer(avatar)
+        self.idle = IdleMotion(avatar.expression_names)
+        rest = relaxed_pose()
+        self.joints = forward_kinematics(rest.rotvec, avatar.rest_joints, rest.transl)[:, :3, 3]
+        """[55, 3] metres, standing at ease: what the camera is set up for."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
     """What is to be drawn next."""
 
+    performer: Performer
     time_s: float
     """On the session's steady clock, growing."""
+    began_s: float
+    """When this performer and driver took over: from then on the pose goes over from the last one drawn before."""
     driven: SmplxPose | None
     """What the driver does."""
     share: float
@@ -50,13 +70,11 @@ class Moment:
 class RenderThread:
     """Draws moments; of two that wait the newer."""
 
-    def __init__(self, avatar: Avatar, size: tuple[int, int]) -> None:
-        """Draw ``avatar`` in pictures of ``size`` (width and height, even)."""
-        self._avatar, self._size = avatar, size
+    def __init__(self, size: tuple[int, int]) -> None:
+        """Draw pictures of ``size`` (width and height, even)."""
+        self._size = size
         self._moments: LatestForThread[Moment] = LatestForThread()
         self._drawn: deque[float] = deque(maxlen=240)
-        rest = relaxed_pose()
-        self._joints = forward_kinematics(rest.rotvec, avatar.rest_joints, rest.transl)[:, :3, 3]
 
     @property
     def fps(self) -> float:
@@ -76,45 +94,91 @@ class RenderThread:
         await attend_thread("render", self._work, self._moments.close)
 
     def _work(self) -> None:
-        idle = IdleMotion(self._avatar.expression_names)
         pictures: dict[bool, np.ndarray] = {}
-        view: tuple[Settings, Camera] | None = None
-        with Renderer(self._avatar) as renderer:
-            while (moment := self._moments.get()) is not None:
-                start = time.perf_counter()
-                if view is None or view[0] is not moment.settings:
-                    view = (moment.settings, self._camera(moment.settings))
-                pose = self._pose(moment, idle)
-                matrices = joint_matrices(pose, self._avatar.rest_joints)
-                expression = pose.expression[: len(self._avatar.expression_names)]
-                for stacked in {stacked for stacked, _ in moment.takers}:
-                    if stacked not in pictures:
-                        pictures[stacked] = np.empty(picture_shape(view[1], FORMATS[stacked]), np.uint8)
-                    picture = pictures[stacked]
-                    renderer.render(
-                        matrices,
-                        expression,
-                        view[1],
-                        pixel_format=FORMATS[stacked],
-                        background=moment.settings.rgb,
-                        out=picture,
-                    )
-                    if moment.settings.probe:
-                        draw_time_code(picture, pack_time_code(time.time() * 1e3, moment.captured_ms))
-                metrics.STAGE_SECONDS.labels("render").observe(time.perf_counter() - start)
-                for stacked, submit in moment.takers:
-                    submit(pictures[stacked], int(moment.time_s * CLOCK_HZ), start)
-                self._drawn.append(time.monotonic())
+        handover = _Handover()
+        view: tuple[Settings, Performer, Camera] | None = None
+        while (moment := self._moments.get()) is not None:
+            start = time.perf_counter()
+            performer, settings = moment.performer, moment.settings
+            if view is None or view[0] is not settings or view[1] is not performer:
+                view = (settings, performer, self._camera(settings, performer))
+            camera = view[2]
+            handover.note(moment, pictures)
+            pose = handover.pose(moment)
+            matrices = joint_matrices(pose, performer.avatar.rest_joints)
+            expression = pose.expression[: len(performer.avatar.expression_names)]
+            for stacked in {stacked for stacked, _ in moment.takers}:
+                if stacked not in pictures:
+                    pictures[stacked] = np.empty(picture_shape(camera, FORMATS[stacked]), np.uint8)
+                picture = pictures[stacked]
+                performer.renderer.render(
+                    matrices,
+                    expression,
+                    camera,
+                    pixel_format=FORMATS[stacked],
+                    background=settings.rgb,
+                    out=picture,
+                )
+                handover.dissolve(moment, stacked, picture)
+                if settings.probe:
+                    draw_time_code(picture, pack_time_code(time.time() * 1e3, moment.captured_ms))
+            metrics.STAGE_SECONDS.labels("render").observe(time.perf_counter() - start)
+            for stacked, submit in moment.takers:
+                submit(pictures[stacked], int(moment.time_s * CLOCK_HZ), start)
+            self._drawn.append(time.monotonic())
 
-    def _pose(self, moment: Moment, idle: IdleMotion) -> SmplxPose:
-        if moment.driven is not None and moment.share >= 1:
-            return moment.driven
-        standing = idle.pose(moment.time_s)
-        return standing if moment.driven is None else blend_poses(standing, moment.driven, moment.share)
-
-    def _camera(self, settings: Settings) -> Camera:
-        camera = frame_person(self._joints, settings.framing, *self._size, yaw=settings.yaw, pitch=settings.pitch)
+    def _camera(self, settings: Settings, performer: Performer) -> Camera:
+        camera = frame_person(performer.joints, settings.framing, *self._size, yaw=settings.yaw, pitch=settings.pitch)
         if not settings.mirror:
             return camera
         # a camera whose x axis is turned round sees the mirror image
         return replace(camera, T_camera_world=np.diag([-1.0, 1.0, 1.0, 1.0]) @ camera.T_camera_world)
+
+
+class _Handover:
+    """From one driver to the next along the pose, from one avatar to the next by a short dissolve."""
+
+    def __init__(self) -> None:
+        self._last: Moment | None = None
+        self._shown: SmplxPose | None = None
+        self._left: SmplxPose | None = None
+        self._faded: dict[bool, np.ndarray] = {}
+
+    def note(self, moment: Moment, pictures: dict[bool, np.ndarray]) -> None:
+        """Keep what is being left when ``moment`` is the first of another driver or avatar."""
+        last, self._last = self._last, moment
+        if last is None or last.began_s == moment.began_s:
+            return
+        self._left, self._faded = self._shown, {}
+        if last.performer is not moment.performer:
+            self._faded = {stacked: picture.astype(np.uint16) for stacked, picture in pictures.items()}
+
+    def pose(self, moment: Moment) -> SmplxPose:
+        """What is to be shown now."""
+        pose = self._driven(moment)
+        share = (moment.time_s - moment.began_s) / BLEND_S
+        if share >= 1:
+            self._left = None
+        elif self._left is not None:
+            left = self._left
+            if len(left.expression) != len(pose.expression):  # another face: its muscles are others
+                left = replace(left, expression=pose.expression)
+            pose = blend_poses(left, pose, ease(share))
+        self._shown = pose
+        return pose
+
+    def dissolve(self, moment: Moment, stacked: bool, picture: np.ndarray) -> None:
+        """Mix the last picture of the avatar that leaves into ``picture``."""
+        share = int(256 * ease((moment.time_s - moment.began_s) / _DISSOLVE_S))
+        faded = self._faded.get(stacked)
+        if share >= 256 or faded is None:
+            self._faded.pop(stacked, None)
+            return
+        mixed = (256 - share) * faded.astype(np.uint16) + share * picture.astype(np.uint16)
+        picture[...] = mixed // 256
+
+    def _driven(self, moment: Moment) -> SmplxPose:
+        if moment.driven is not None and moment.share >= 1:
+            return moment.driven
+        standing = moment.performer.idle.pose(moment.time_s)
+        return standing if moment.driven is None else blend_poses(standing, moment.driven, moment.share)

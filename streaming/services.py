@@ -10,6 +10,7 @@ from streaming.avatar_store import AvatarStore
 from streaming.config import Config
 from streaming.errors import RefusedError
 from streaming.jobs import Jobs
+from streaming.recording_store import RecordingStore
 from streaming.sessions import Sessions
 
 
@@ -21,6 +22,7 @@ class Services:
     avatars: AvatarStore
     jobs: Jobs
     sessions: Sessions
+    recordings: RecordingStore
 
 
 def get_services(connection: HTTPConnection) -> Services:

@@ -5,12 +5,14 @@
 
 Newest wins at every arrow: nothing queues, what is late is replaced. The event loop only hands references on; solving
 has a thread, drawing has one, each encoder has one. While nobody watches and nothing is recorded nothing is drawn.
+Avatar and source may change meanwhile: a Cast is made ready beside the one on stage, which leaves only then.
 """
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import assert_never
 
@@ -25,22 +27,34 @@ from streaming.follower import Follower
 from streaming.hub import PacketTrack
 from streaming.ladder import TIERS, Ladder, Tier
 from streaming.latest import Latest
-from streaming.recording import SUFFIXES, record
-from streaming.renderer import Moment, RenderThread, Submit
+from streaming.recording import SUFFIXES, Room, record
+from streaming.renderer import BLEND_S, Moment, Performer, RenderThread, Submit
 from streaming.settings import MAX_BPS, NewSession, SessionState, Settings, SettingsChange
 from streaming.sources import Source
 from streaming.sources.datachannel import DataChannelSource
+from streaming.sources.idle import ease
 from streaming.sources.replay import ReplaySource, open_replay
 from streaming.sources.webcam import WebcamSource
 
 TimedPose = tuple[SmplxPose, float | None]
 """A pose and when its driver was seen, as in Sample."""
 
-_BLEND_S = 0.6
-"""From idle motion to the driver's and back."""
 _EARLY = 0.25
 """Share of a frame by which a pose may come early and still be drawn at once: drivers are not metronomes."""
 _AUDIENCE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cast:
+    """Who is shown, and who moves them."""
+
+    performer: Performer
+    follower: Follower
+    source: Source | None
+    """Open; None: idle motion only."""
+    leaving: AsyncExitStack
+    """Closes the source."""
+    poses: Latest[TimedPose] = field(default_factory=Latest)
 
 
 class Session:
@@ -50,7 +64,11 @@ class Session:
         self.id, self.wish = session_id, wish
         self.size = (wish.width or config.video.width, wish.height or config.video.height)
         self.fps = wish.fps or config.video.fps
-        self.settings = Settings(**{name: getattr(wish, name) for name in Settings.model_fields})
+        self.settings = _first_settings(wish, avatar)
+        self.recording: str | None = None
+        """Id of what is being recorded, for ``state``."""
+        self.recasting = asyncio.Lock()
+        """Held while avatar or source change."""
         self.on_state: Callable[[], None] = lambda: None
         """Called when ``state`` has changed."""
         self.landmarks = DataChannelSource()
@@ -58,9 +76,9 @@ class Session:
         self.webcam = WebcamSource(config.motion.tracker)
         """Where the driver's video track goes."""
         self._avatar, self._config = avatar, config
-        self._follower = Follower(avatar, config.motion)
-        self._poses: Latest[TimedPose] = Latest()
-        self._renderer = RenderThread(avatar, self.size)
+        self._cast: Cast | None = None
+        self._acting: list[asyncio.Task[None]] = []
+        self._renderer = RenderThread(self.size)
         self._ladders: dict[tuple[Codec, bool], Ladder] = {}
         self._tracks: dict[PacketTrack, tuple[Codec, bool | None]] = {}
         self._audience = asyncio.Event()
@@ -79,6 +97,7 @@ class Session:
             height=self.size[1],
             fps=self._renderer.fps,
             viewers=self.viewers,
+            recording=self.recording,
         )
 
     @property
@@ -97,11 +116,38 @@ class Session:
         Raises:
             ExceptionGroup: what failed; the session is then over.
         """
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            tasks.create_task(self._renderer.run(), name=f"{self.id} draw")
-            tasks.create_task(self._animate(), name=f"{self.id} animate")
-            tasks.create_task(self._drive(), name=f"{self.id} drive")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._renderer.run(), name=f"{self.id} draw")
+                tasks.create_task(self._begin(), name=f"{self.id} begin")
+        finally:
+            self._tasks = None
+            if self._cast is not None:
+                await self._cast.leaving.aclose()
+
+    async def recast(self, wish: NewSession, avatar: Avatar | None = None) -> None:
+        """Show ``avatar`` (None: the same as now), driven as ``wish`` says; viewers stay and see one become the other.
+
+        For one caller at a time: hold ``recasting``.
+
+        Raises:
+            LhmLiveError: it cannot be; everything is as it was.
+        """
+        cast = await self._prepare(wish, avatar or self._avatar)
+        before = self._cast
+        if self._tasks is None:
+            await cast.leaving.aclose()
+            raise LhmLiveError(f"session {self.id} has ended")
+        self.wish = wish.model_copy(update={"framing": self.wish.framing})  # it may have been chosen meanwhile
+        if avatar is not None:
+            self._avatar = avatar
+            if self.wish.framing is None:
+                self.settings = self.settings.model_copy(update={"framing": avatar.metadata.shown})
+        self._enter(cast)
+        self.on_state()
+        if before is not None and before.source is not cast.source:
+            await before.leaving.aclose()
 
     def subscribe(self, codec: Codec, *, stacked: bool | None = None) -> PacketTrack:
         """A track for one viewer; ``stacked`` None: as the background asks, now and whenever it changes."""
@@ -112,8 +158,10 @@ class Session:
 
     def change(self, change: SettingsChange) -> None:
         """Show it differently from the next picture on."""
-        if change.calibrate:
-            self._follower.calibrate()
+        if change.calibrate and self._cast is not None:
+            self._cast.follower.calibrate()
+        if change.framing is not None:
+            self.wish = self.wish.model_copy(update={"framing": change.framing})
         settings = change.apply(self.settings)
         if settings == self.settings:
             return
@@ -130,59 +178,86 @@ class Session:
         """Let a driver's video drive; returns when it ends. Where another source does, it is read in vain."""
         await self.webcam.feed(track)
 
-    async def record(self, path: Path, codec: Codec = "h264") -> None:
-        """Write what viewers see to ``path`` until cancelled; see recording.record."""
-        await record(self._ladder(codec, stacked=False).best, path.with_suffix(SUFFIXES[codec]))
+    async def record(self, path: Path, codec: Codec = "h264", room: Room | None = None) -> None:
+        """Write what viewers see to ``path`` until cancelled or there is no room; see recording.record."""
+        await record(self._ladder(codec, stacked=False).best, path.with_suffix(SUFFIXES[codec]), room)
 
-    async def _drive(self) -> None:
+    async def _begin(self) -> None:
+        async with self.recasting:
+            self._enter(await self._prepare(self.wish, self._avatar))
+
+    async def _prepare(self, wish: NewSession, avatar: Avatar) -> Cast:
+        """Everything that can fail or takes time, while the present cast plays on."""
+        present = self._cast
+        if present is not None and present.performer.avatar is avatar:
+            performer = present.performer
+        else:
+            performer = await asyncio.to_thread(Performer, avatar)
+        follower = Follower(avatar, self._config.motion, present.follower.neutral if present else None)
+        if present is not None and present.source in (self.landmarks, self.webcam) and wish.source == self.wish.source:
+            return Cast(performer, follower, present.source, present.leaving)
+        source = await self._open_source(wish, avatar)
+        leaving = AsyncExitStack()
+        if source is not None:
+            await leaving.enter_async_context(source)
+        return Cast(performer, follower, source, leaving)
+
+    def _enter(self, cast: Cast) -> None:
+        if self._tasks is None:
+            raise LhmLiveError(f"session {self.id} does not run")
+        for task in self._acting:
+            task.cancel()
+        self._cast = cast
+        self._acting = [self._tasks.create_task(self._animate(cast), name=f"{self.id} animate")]
+        if cast.source is not None:
+            self._acting.append(self._tasks.create_task(self._drive(cast, cast.source), name=f"{self.id} drive"))
+
+    async def _drive(self, cast: Cast, source: Source) -> None:
         """source -> solve -> smooth -> the newest pose."""
-        source = await self._open_source()
-        if source is None:
-            return
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, f"{self.id}-solve") as solving:
-            async with source:
-                async for sample in source:
-                    pose = await loop.run_in_executor(solving, self._follower.follow, sample)
-                    if pose is not None:
-                        self._poses.put((pose, sample.captured_ms))
+            async for sample in source:
+                pose = await loop.run_in_executor(solving, cast.follower.follow, sample)
+                if pose is not None:
+                    cast.poses.put((pose, sample.captured_ms))
 
-    async def _open_source(self) -> Source | None:
-        match self.wish.source:
+    async def _open_source(self, wish: NewSession, avatar: Avatar) -> Source | None:
+        match wish.source:
             case "browser":
                 return self.landmarks
             case "webcam":
                 return self.webcam
             case "replay":
-                name, folder = self.wish.replay or "", self._config.storage.replays
-                motion = await asyncio.to_thread(open_replay, name, folder, self._avatar.expression_names)
+                name, folder = wish.replay or "", self._config.storage.replays
+                motion = await asyncio.to_thread(open_replay, name, folder, avatar.expression_names)
                 return ReplaySource(motion, self.fps)
             case "idle":
                 return None
             case other:
                 assert_never(other)
 
-    async def _animate(self) -> None:
+    async def _animate(self, cast: Cast) -> None:
         """Ask for a picture whenever there is a new pose, and at a steady rate while idle motion is in it."""
         loop = asyncio.get_running_loop()
         interval_s, silence_s = 1 / self.fps, self._config.motion.silence_s
         newest: TimedPose | None = None
-        heard_at, share, last = -silence_s, 0.0, loop.time()
+        began = last = loop.time()
+        heard_at, share = -silence_s, 0.0
         while True:
             if not self.drawing:
                 self._audience.clear()
                 await self._audience.wait()
             if share >= 1:
-                fresh = await _get_until(self._poses, heard_at + silence_s)
+                fresh = await _get_until(cast.poses, heard_at + silence_s)
                 await asyncio.sleep(last + (1 - _EARLY) * interval_s - loop.time())
-                fresh = self._poses.take() or fresh
+                fresh = cast.poses.take() or fresh
             else:
                 await asyncio.sleep(max(last + interval_s - loop.time(), 0))
-                fresh = self._poses.take()
+                fresh = cast.poses.take()
             now = loop.time()
             if fresh is not None:
                 newest, heard_at = fresh, now
-            step = min(now - last, 3 * interval_s) / _BLEND_S
+            step = min(now - last, 3 * interval_s) / BLEND_S
             share = min(share + step, 1.0) if now - heard_at < silence_s else max(share - step, 0.0)
             last = max(last + interval_s, now - interval_s) if share < 1 else now
             driven, captured_ms = newest if newest is not None and share > 0 else (None, None)
@@ -191,8 +266,8 @@ class Session:
                 for (_, stacked), ladder in self._ladders.items()
                 if ladder.wanted.is_set()
             )
-            eased = share * share * (3 - 2 * share)
-            self._renderer.submit(Moment(now, driven, eased, captured_ms, self.settings, takers))
+            moment = Moment(cast.performer, now, began, driven, ease(share), captured_ms, self.settings, takers)
+            self._renderer.submit(moment)
 
     def _ladder(self, codec: Codec, stacked: bool) -> Ladder:
         """The encoders of one format, running."""
@@ -235,6 +310,11 @@ class Session:
                     viewers = self.viewers
                     self.on_state()
                 await asyncio.sleep(_AUDIENCE_S)
+
+
+def _first_settings(wish: NewSession, avatar: Avatar) -> Settings:
+    asked = {name: getattr(wish, name) for name in Settings.model_fields}
+    return Settings(**{**asked, "framing": wish.framing or avatar.metadata.shown})
 
 
 def _submitter(ladder: Ladder) -> Submit:

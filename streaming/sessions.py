@@ -4,11 +4,13 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from aiortc import RTCIceServer
 from structlog.stdlib import get_logger
 
+from lhm_runtime.avatar import Avatar
 from lhm_runtime.errors import LhmLiveError
 from streaming import metrics
 from streaming.avatar_store import AvatarStore
@@ -16,11 +18,14 @@ from streaming.config import Config
 from streaming.encoder import Codec
 from streaming.errors import RefusedError
 from streaming.peer import Message, Peer, Role
+from streaming.recording_store import RecordingFacts, RecordingStore
 from streaming.session import Session
-from streaming.settings import NewSession
+from streaming.settings import NewSession, SessionChange
 from streaming.sources.replay import list_replays
 
 _SWEEP_S: Final = 2.0
+_GRACE_S: Final = 10.0
+"""So long a session waits for whoever started it, before it makes room for another one."""
 
 _log = get_logger(__name__)
 
@@ -28,8 +33,9 @@ _log = get_logger(__name__)
 class Sessions:
     """Starts, finds and ends sessions; use it in ``async with``, which ends them all."""
 
-    def __init__(self, config: Config, avatars: AvatarStore) -> None:
-        self._config, self._avatars = config, avatars
+    def __init__(self, config: Config, avatars: AvatarStore, recordings: RecordingStore) -> None:
+        self._config, self._avatars, self._recordings = config, avatars, recordings
+        self._recorders: dict[str, asyncio.Task[None]] = {}
         self._sessions: dict[str, Session] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._peers: dict[str, Peer] = {}
@@ -49,19 +55,15 @@ class Sessions:
         return list(self._sessions.values())
 
     async def start(self, wish: NewSession) -> Session:
-        """Begin a session.
+        """Begin a session; where there are as many as there may be, in place of one that everybody has left.
 
         Raises:
-            RefusedError: no such avatar or replay, or as many sessions as there may be.
-            LhmLiveError: the avatar's file is damaged.
+            RefusedError: no such avatar or replay, a damaged avatar, or as many sessions as there may be.
         """
-        if len(self._sessions) >= self._config.server.max_sessions:
-            raise RefusedError(
-                503, "full", f"{len(self._sessions)} sessions run, which is the limit (server.max_sessions)"
-            )
-        if wish.source == "replay" and wish.replay not in (known := list_replays(self._config.storage.replays)):
-            raise RefusedError(422, "unknown_replay", f"there is no replay {wish.replay!r}; known: {', '.join(known)}")
-        avatar = await asyncio.to_thread(self._avatars.load, wish.avatar)
+        self._check_replay(wish)
+        avatar = await self._load_avatar(wish.avatar)
+        while len(self._sessions) >= self._config.server.max_sessions:
+            await self._make_room()
         session = Session(secrets.token_hex(4), avatar, wish, self._config)
         session.on_state = lambda: self._tell_all(session)
         self._sessions[session.id] = session
@@ -71,6 +73,55 @@ class Sessions:
         _log.info("session started", session=session.id, avatar=wish.avatar, source=wish.source)
         await asyncio.sleep(0)  # its tasks begin
         return session
+
+    async def change(self, session_id: str, change: SessionChange) -> Session:
+        """Change what a session shows, who, or what moves them; its viewers stay.
+
+        Raises:
+            RefusedError: no such session, avatar or replay, or the source does not open; nothing has changed then.
+        """
+        session = self.get(session_id)
+        async with session.recasting:
+            wish = change.recast(session.wish)
+            if wish != session.wish:
+                self._check_replay(wish)
+                other = wish.avatar != session.wish.avatar
+                avatar = await self._load_avatar(wish.avatar) if other else None
+                try:
+                    await session.recast(wish, avatar)
+                except LhmLiveError as error:
+                    raise RefusedError(409, "unusable_source", str(error)) from error
+                _log.info("session recast", session=session.id, avatar=wish.avatar, source=wish.source)
+            session.change(change)
+        return session
+
+    async def start_recording(self, session_id: str) -> str:
+        """Record a session on this machine until it ends or ``stop_recording``; returns the recording's id.
+
+        Raises:
+            RefusedError: no such session, it is recorded already, or there is no room.
+        """
+        session = self.get(session_id)
+        if session_id in self._recorders:
+            raise RefusedError(409, "recording", f"session {session_id} is being recorded already: {session.recording}")
+        path = self._recordings.begin(session.wish.avatar)
+        session.recording = path.stem
+        self._recorders[session_id] = asyncio.create_task(self._record(session, path), name=f"record {session_id}")
+        session.on_state()
+        return path.stem
+
+    async def stop_recording(self, session_id: str) -> RecordingFacts:
+        """End a recording; it is then complete.
+
+        Raises:
+            RefusedError: no such session, or it is not recorded, or nothing was seen of it yet.
+        """
+        recording, recorder = self.get(session_id).recording, self._recorders.get(session_id)
+        if recorder is None or recording is None:
+            raise RefusedError(409, "not_recording", f"session {session_id} is not being recorded")
+        recorder.cancel()
+        await asyncio.wait([recorder])
+        return self._recordings.facts(recording)
 
     def get(self, session_id: str) -> Session:
         """The session; raises RefusedError when there is none."""
@@ -83,6 +134,9 @@ class Sessions:
         """End a session and tell its peers why; raises RefusedError when there is none."""
         self.get(session_id)
         task = self._tasks[session_id]
+        if recorder := self._recorders.get(session_id):
+            recorder.cancel()
+            await asyncio.wait([recorder])
         await self._close_peers(session_id, reason)
         task.cancel()
         await asyncio.wait([task])
@@ -132,6 +186,49 @@ class Sessions:
             raise RefusedError(404, "unknown_peer", "there is no such connection; it may have ended")
         return peer
 
+    def _check_replay(self, wish: NewSession) -> None:
+        if wish.source == "replay" and wish.replay not in (known := list_replays(self._config.storage.replays)):
+            raise RefusedError(422, "unknown_replay", f"there is no replay {wish.replay!r}; known: {', '.join(known)}")
+
+    async def _load_avatar(self, avatar_id: str) -> Avatar:
+        try:
+            return await asyncio.to_thread(self._avatars.load, avatar_id)
+        except RefusedError:
+            raise
+        except LhmLiveError as error:
+            raise RefusedError(409, "unusable_avatar", str(error)) from error
+
+    async def _make_room(self) -> None:
+        """End the session that has been deserted longest."""
+        deserted = [(self._alone_since[known], known) for known in self._sessions if self._is_deserted(known)]
+        if not deserted or time.monotonic() - min(deserted)[0] < _GRACE_S:
+            raise RefusedError(
+                503, "full", f"{len(self._sessions)} sessions run, which is the limit (server.max_sessions)"
+            )
+        await self.end(min(deserted)[1], "nobody was connected")
+
+    def _is_deserted(self, session_id: str) -> bool:
+        return not self._peers_of(session_id) and session_id not in self._recorders
+
+    async def _record(self, session: Session, path: Path) -> None:
+        reason = "stopped"
+        try:
+            async with asyncio.timeout(60 * self._config.storage.recording_minutes):
+                await session.record(path, "h264", self._recordings.take)
+            reason = "no room is left (storage.recordings_mb)"
+        except TimeoutError:
+            reason = "it is as long as may be (storage.recording_minutes)"
+        except LhmLiveError as error:
+            reason = str(error)
+            _log.warning("recording failed", session=session.id, reason=reason)
+        finally:
+            del self._recorders[session.id]
+            session.recording = None
+            _log.info("recording ended", session=session.id, recording=path.stem, reason=reason)
+            session.on_state()
+        for peer in self._peers_of(session.id):
+            peer.tell({"type": "error", "code": "recording_ended", "message": f"The recording has ended: {reason}"})
+
     async def _supervise(self, session: Session) -> None:
         try:
             await session.run()
@@ -144,6 +241,8 @@ class Sessions:
                 peer.tell({"type": "error", "code": "session_failed", "message": reason})
             await self._close_peers(session.id, reason)
         finally:
+            if recorder := self._recorders.get(session.id):
+                recorder.cancel()
             metrics.SESSIONS.dec()
             del self._sessions[session.id], self._tasks[session.id]
             self._alone_since.pop(session.id, None)
@@ -156,7 +255,7 @@ class Sessions:
             for session_id in list(self._sessions):
                 if session_id not in self._alone_since:  # ended meanwhile
                     continue
-                if self._peers_of(session_id):
+                if not self._is_deserted(session_id):
                     self._alone_since[session_id] = now
                 elif now - self._alone_since[session_id] > self._config.server.linger_s:
                     await self.end(session_id, "nobody was connected")

@@ -1,6 +1,6 @@
 """What a session shows and who may change it: models shared by REST, websocket and data channel."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -18,13 +18,16 @@ Background = Annotated[str, StringConstraints(pattern="^(transparent|[0-9a-fA-F]
 """Six hex digits, or ``transparent``: frames then come with their alpha stacked below."""
 
 
+DEFAULT_BACKGROUND: Final = "E9ECEF"
+
+
 class Settings(BaseModel):
     """What can be changed while a session runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     framing: Framing = "full"
-    background: Background = "E9ECEF"
+    background: Background = DEFAULT_BACKGROUND
     mirror: bool = False
     """Whether left and right are exchanged, as in a mirror."""
     yaw: float = Field(default=0.0, ge=-7, le=7, allow_inf_nan=False)
@@ -42,26 +45,30 @@ class Settings(BaseModel):
 
     @property
     def rgb(self) -> tuple[float, float, float]:
-        """The background's colour; black where it is transparent."""
-        if self.stacked:
-            return (0.0, 0.0, 0.0)
-        red, green, blue = bytes.fromhex(self.background)
+        """The background's colour; for those who get no alpha where it is transparent, a light grey."""
+        red, green, blue = bytes.fromhex(DEFAULT_BACKGROUND if self.stacked else self.background)
         return (red / 255, green / 255, blue / 255)
+
+
+AvatarId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 class NewSession(Settings):
     """Body of ``POST /api/sessions``."""
 
-    avatar: str = Field(min_length=1, max_length=100)
+    avatar: AvatarId
     source: SourceName = "idle"
     replay: str | None = None
+    """Which of the replays; only with source ``replay``."""
+    framing: Framing | None = None  # type: ignore[assignment]
+    """None: as much as the avatar's photo showed, also after a change of avatar."""
     width: Side | None = None
     height: Side | None = None
     fps: int | None = Field(default=None, ge=1, le=60)
 
 
 class SettingsChange(BaseModel):
-    """Body of ``PATCH /api/sessions/{id}`` and of control messages: only what is to change."""
+    """A control message: only what is to change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,8 +84,22 @@ class SettingsChange(BaseModel):
 
     def apply(self, settings: Settings) -> Settings:
         """``settings`` with the changes."""
-        changes = self.model_dump(exclude_none=True, exclude={"calibrate"})
-        return settings.model_copy(update=changes)
+        known = set(Settings.model_fields)
+        return settings.model_copy(update=self.model_dump(exclude_none=True, include=known))
+
+
+class SessionChange(SettingsChange):
+    """Body of ``PATCH /api/sessions/{id}``: what is shown, who is shown and what moves them."""
+
+    avatar: AvatarId | None = None
+    source: SourceName | None = None
+    replay: str | None = None
+
+    def recast(self, wish: NewSession) -> NewSession:
+        """``wish`` with another avatar, source or replay; what is left out stays."""
+        source = self.source or ("replay" if self.replay is not None else wish.source)
+        replay = (self.replay or wish.replay) if source == "replay" else None
+        return wish.model_copy(update={"avatar": self.avatar or wish.avatar, "source": source, "replay": replay})
 
 
 class SessionState(Settings):
@@ -92,3 +113,5 @@ class SessionState(Settings):
     height: int
     fps: float
     viewers: int
+    recording: str | None
+    """Id of what is being recorded on the server."""

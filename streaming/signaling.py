@@ -1,26 +1,45 @@
 """How peers find a session: WHEP for viewers, WHIP for a camera, a websocket for the page.
 
 WHIP is RFC 9725, WHEP draft-ietf-wish-whep. Both exchange one offer and one answer over HTTP; the answer holds all of
-the server's addresses, later ones of the peer come by PATCH.
+the server's addresses, later ones of the peer come by PATCH. ICE servers, where there are any, come as Link headers.
 """
 
 import asyncio
 import contextlib
 import json
 import re
-from typing import Annotated, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket, WebSocketDisconnect
 from structlog.stdlib import get_logger
 
+from streaming.api import refusals
+from streaming.config import IceServer
 from streaming.encoder import Codec
 from streaming.errors import RefusedError
 from streaming.peer import MAX_SDP_BYTES, Message, Peer, Role
-from streaming.services import Here
-from streaming.sessions import Sessions
+from streaming.services import Here, Services
 
 SDP: Final = "application/sdp"
 TRICKLE: Final = "application/trickle-ice-sdpfrag"
+
+_SDP_IN: Final = {"requestBody": {"required": True, "content": {SDP: {"schema": {"type": "string"}}}}}
+_TRICKLE_IN: Final = {"requestBody": {"required": True, "content": {TRICKLE: {"schema": {"type": "string"}}}}}
+_HEADERS: Final = {
+    "Location": "The connection: PATCH adds addresses, DELETE ends it",
+    "ETag": "Of its ICE session, for If-Match",
+    "Accept-Patch": TRICKLE,
+    "Link": "An ICE server, as RFC 9725 4.6 writes it; as often as there are any",
+}
+_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
+    201: {
+        "description": "The answer",
+        "content": {SDP: {"schema": {"type": "string"}}},
+        "headers": {name: {"description": what, "schema": {"type": "string"}} for name, what in _HEADERS.items()},
+    },
+    **refusals(400, 404, 406, 413, 415, 503),
+}
 
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 """Of one websocket message; the server refuses larger ones unread."""
@@ -36,7 +55,7 @@ _log = get_logger(__name__)
 router = APIRouter(tags=["signalling"])
 
 
-@router.post("/whep/{session}", status_code=201, response_class=Response)
+@router.post("/whep/{session}", status_code=201, response_class=Response, responses=_ANSWER, openapi_extra=_SDP_IN)
 async def watch(
     session: str,
     request: Request,
@@ -45,29 +64,67 @@ async def watch(
     codec: Annotated[Codec | None, Query(description="Only this one")] = None,
 ) -> Response:
     """Watch a session (WHEP): an SDP offer in, the answer out, the connection's address in Location."""
-    return await _exchange(here.sessions, session, "view", request, "whep", stacked=alpha, codec=codec)
+    return await _exchange(here, session, "view", request, "whep", stacked=alpha, codec=codec)
 
 
-@router.post("/whip/{session}", status_code=201, response_class=Response)
+@router.post(
+    "/whip/{session}",
+    status_code=201,
+    response_class=Response,
+    responses={**_ANSWER, **refusals(409)},
+    openapi_extra=_SDP_IN,
+)
 async def drive(session: str, request: Request, here: Here) -> Response:
     """Drive a session whose source is ``webcam`` with a camera's video (WHIP)."""
     if here.sessions.get(session).wish.source != "webcam":
         raise RefusedError(409, "other_source", "this session is not driven by video; start one with source webcam")
-    return await _exchange(here.sessions, session, "drive", request, "whip")
+    return await _exchange(here, session, "drive", request, "whip")
 
 
-@router.patch("/{kind}/{session}/{peer}", status_code=204, response_class=Response)
+@router.options("/whep/{session}", status_code=204, response_class=Response, responses=refusals(404))
+@router.options("/whip/{session}", status_code=204, response_class=Response, responses=refusals(404))
+async def ask(session: str, here: Here) -> Response:
+    """What may be posted here, and which ICE servers there are."""
+    here.sessions.get(session)
+    response = Response(status_code=204, headers={"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
+    _add_links(response, here.config.rtc.ice_servers)
+    return response
+
+
+@router.patch(
+    "/whep/{session}/{peer}",
+    status_code=204,
+    response_class=Response,
+    responses=refusals(400, 404, 412, 413, 415, 422, 428),
+    openapi_extra=_TRICKLE_IN,
+)
+@router.patch(
+    "/whip/{session}/{peer}",
+    status_code=204,
+    response_class=Response,
+    responses=refusals(400, 404, 412, 413, 415, 422, 428),
+    openapi_extra=_TRICKLE_IN,
+)
 async def trickle(
-    kind: Literal["whep", "whip"],  # noqa: ARG001 - part of the path
     session: str,
     peer: str,
     request: Request,
     here: Here,
     content_type: Annotated[str, Header()] = "",
+    if_match: Annotated[str, Header(description="The ETag of the answer")] = "",
 ) -> Response:
     """Add addresses of the peer, as ICE trickle fragments."""
     found = here.sessions.peer(session, peer)
     _require_type(content_type, TRICKLE)
+    match if_match.strip():
+        case "":
+            raise RefusedError(428, "if_match_missing", f"say by If-Match for which ICE session: {_etag(found)}")
+        case "*":
+            raise RefusedError(
+                422, "no_ice_restart", "ICE is not restarted here; DELETE this connection and POST again"
+            )
+        case other if other != _etag(found):
+            raise RefusedError(412, "other_ice_session", f"If-Match is {other[:64]}, the ICE session is {_etag(found)}")
     mid: str | None = None
     for line in (await _read_text(request)).splitlines():
         if line.startswith("a=mid:"):
@@ -79,13 +136,9 @@ async def trickle(
     return Response(status_code=204)
 
 
-@router.delete("/{kind}/{session}/{peer}", status_code=200, response_class=Response)
-async def leave(
-    kind: Literal["whep", "whip"],  # noqa: ARG001 - part of the path
-    session: str,
-    peer: str,
-    here: Here,
-) -> Response:
+@router.delete("/whep/{session}/{peer}", status_code=200, response_class=Response, responses=refusals(404))
+@router.delete("/whip/{session}/{peer}", status_code=200, response_class=Response, responses=refusals(404))
+async def leave(session: str, peer: str, here: Here) -> Response:
     """End the connection."""
     await here.sessions.peer(session, peer).close()
     return Response(status_code=200)
@@ -208,7 +261,7 @@ class _Page:
 
 
 async def _exchange(
-    sessions: Sessions,
+    here: Services,
     session: str,
     role: Role,
     request: Request,
@@ -217,17 +270,37 @@ async def _exchange(
     stacked: bool | None = None,
     codec: Codec | None = None,
 ) -> Response:
-    sessions.get(session)
+    here.sessions.get(session)
     _require_type(request.headers.get("content-type", ""), SDP)
     offer = await _read_text(request)
-    peer = sessions.connect(session, role, codec=codec, stacked=stacked)
+    peer = here.sessions.connect(session, role, codec=codec, stacked=stacked)
     try:
         answer = await peer.answer(offer)
     except BaseException:
         await peer.close()
         raise
-    headers = {"Location": f"/{kind}/{session}/{peer.id}", "Accept-Patch": TRICKLE}
-    return Response(answer, 201, headers, SDP)
+    headers = {"Location": f"/{kind}/{session}/{peer.id}", "ETag": _etag(peer), "Accept-Patch": TRICKLE}
+    response = Response(answer, 201, headers, SDP)
+    _add_links(response, here.config.rtc.ice_servers)
+    return response
+
+
+def _etag(peer: Peer) -> str:
+    """Names the ICE session, of which a connection has only one."""
+    return f'"{peer.id}"'
+
+
+def _add_links(response: Response, servers: Sequence[IceServer]) -> None:
+    """One Link header a STUN or TURN address: RFC 9725, 4.6."""
+    for server in servers:
+        fields = ['rel="ice-server"']
+        if server.username is not None:
+            fields.append(f"username={json.dumps(server.username)}")
+        if server.credential is not None:
+            fields.append(f"credential={json.dumps(server.credential.get_secret_value())}")
+            fields.append('credential-type="password"')
+        for url in server.urls:
+            response.headers.append("Link", "; ".join([f"<{url}>", *fields]))
 
 
 def _require_type(content_type: str, wanted: str) -> None:

@@ -24,6 +24,12 @@ class IdleMotion:
         return SmplxPose(pose.rotvec, pose.transl, pose.expression, time_s)
 
 
+def ease(share: float) -> float:
+    """Of a way of which ``share`` of the time has passed: slow at both ends."""
+    share = min(max(share, 0.0), 1.0)
+    return share * share * (3 - 2 * share)
+
+
 def blend_poses(start: SmplxPose, end: SmplxPose, share: float) -> SmplxPose:
     """From ``start`` (share 0) to ``end`` (1), each joint along its shortest arc; expressions are of equal length."""
     if share <= 0:

@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import numpy as np
 import pytest
-from live import add_avatar, live_server, run
+from live import add_avatar, hear, live_server, run
 from people import picture_of_person
 from PIL import Image
 
@@ -102,6 +103,10 @@ def test_not_ready_without_avatars(avatar: Avatar, tmp_path: Path) -> None:
         ("POST", "/api/sessions", {"avatar": "someone", "source": "replay"}, 422, "unknown_replay"),
         ("POST", "/api/sessions", {"avatar": "someone", "source": "replay", "replay": "../x"}, 422, "unknown_replay"),
         ("PUT", "/api/sessions", {}, 405, "http_405"),
+        ("POST", "/api/sessions/none/recording", None, 404, "unknown_session"),
+        ("DELETE", "/api/sessions/none/recording", None, 404, "unknown_session"),
+        ("GET", "/api/recordings/none", None, 404, "unknown_recording"),
+        ("DELETE", "/api/recordings/..%2fx", None, 404, "http_404"),
     ],
 )
 def test_refusals(avatar: Avatar, tmp_path: Path, method: str, path: str, body: Any, status: int, code: str) -> None:
@@ -116,7 +121,7 @@ def test_refusals(avatar: Avatar, tmp_path: Path, method: str, path: str, body: 
 
 @pytest.mark.parametrize(
     "change",
-    [{"framing": "feet"}, {"background": "red"}, {"yaw": "NaN"}, {"yaw": 100}, {"quality": "best"}, {"source": "idle"}],
+    [{"framing": "feet"}, {"background": "red"}, {"yaw": "NaN"}, {"yaw": 100}, {"quality": "best"}, {"source": "mind"}],
 )
 def test_changes_that_make_no_sense(avatar: Avatar, tmp_path: Path, change: dict[str, Any]) -> None:
     async def main() -> None:
@@ -219,6 +224,9 @@ def test_a_photo_becomes_an_avatar(avatar: Avatar, tmp_path: Path) -> None:
                 assert stream.headers["content-type"].startswith("text/event-stream")
                 events = [json.loads(line[6:]) async for line in stream.aiter_lines() if line.startswith("data: ")]
             assert len({event["stage"] for event in events}) > 3
+            fractions = [event["fraction"] for event in events]
+            assert fractions == sorted(fractions)
+            assert fractions[-1] == 1
             assert events[-1]["state"] == "done", events[-1]
             avatar_id = events[-1]["avatar"]
             known = {entry["id"]: entry for entry in (await server.http.get("/api/state")).json()["avatars"]}
@@ -257,5 +265,93 @@ def test_facts_that_are_damaged_hide_only_their_avatar(avatar: Avatar, tmp_path:
         async with live_server(tmp_path, avatar) as server:
             state = (await server.http.get("/api/state")).json()
             assert {entry["id"] for entry in state["avatars"]} == {"someone", "builtin"}
+
+    run(main())
+
+
+def test_recording_over_rest(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with live_server(tmp_path, avatar) as server:
+            session = await server.start_session(source="replay", replay="wave")
+            own = f"/api/sessions/{session}/recording"
+            refused = await server.http.delete(own)
+            assert (refused.status_code, code_of(refused)) == (409, "not_recording")
+            begun = await server.http.post(own)
+            assert begun.status_code == 201
+            assert (await server.http.get(f"/api/sessions/{session}")).json()["recording"] == begun.json()["id"]
+            refused = await server.http.post(own)
+            assert (refused.status_code, code_of(refused)) == (409, "recording")
+            await asyncio.sleep(2.0)  # nobody watches: the recording alone has it drawn
+            film = (await server.http.delete(own)).json()
+            assert film["url"] == begun.headers["location"]
+            assert (await server.http.get("/api/recordings")).json() == [film]
+            assert (await server.http.get("/api/state")).json()["recordings"] == [film]
+            answer = await server.http.get(film["url"])
+            assert (answer.headers["content-type"], len(answer.content)) == ("video/mp4", film["bytes"])
+            with av.open(io.BytesIO(answer.content)) as container:
+                assert len(list(container.decode(video=0))) > 20
+            part = await server.http.get(film["url"], headers={"range": "bytes=0-99"})
+            assert (part.status_code, len(part.content)) == (206, 100)
+            assert (await server.http.delete(film["url"])).status_code == 204
+            assert (await server.http.get(film["url"])).status_code == 404
+
+    run(main())
+
+
+def test_a_recording_is_whole_when_its_session_ends(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with live_server(tmp_path, avatar) as server:
+            session = await server.start_session(source="replay", replay="wave")
+            await server.http.post(f"/api/sessions/{session}/recording")
+            await asyncio.sleep(1.5)
+            assert (await server.http.delete(f"/api/sessions/{session}")).status_code == 204
+            (film,) = (await server.http.get("/api/recordings")).json()
+            with av.open(io.BytesIO((await server.http.get(film["url"])).content)) as container:
+                assert list(container.decode(video=0))
+
+    run(main())
+
+
+def test_a_recording_ends_in_time_and_says_so(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with live_server(tmp_path, avatar, storage={"data": tmp_path, "recording_minutes": 0.02}) as server:
+            session = await server.start_session()
+            async with server.signal(session) as socket:
+                await server.http.post(f"/api/sessions/{session}/recording")
+                error = await hear(socket, "error")
+                assert error["code"] == "recording_ended"
+                assert "recording_minutes" in error["message"]
+            assert len((await server.http.get("/api/recordings")).json()) == 1
+            assert (await server.http.get(f"/api/sessions/{session}")).json()["recording"] is None
+
+    run(main())
+
+
+def test_the_documentation_knows_types_and_refusals(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with live_server(tmp_path, avatar) as server:
+            paths = (await server.http.get("/openapi.json")).json()["paths"]
+            whep = paths["/whep/{session}"]["post"]
+            assert list(whep["requestBody"]["content"]) == ["application/sdp"]
+            assert {"Location", "ETag", "Link", "Accept-Patch"} <= set(whep["responses"]["201"]["headers"])
+            assert {"400", "404", "406", "413", "415", "503"} <= set(whep["responses"])
+            assert "428" in paths["/whep/{session}/{peer}"]["patch"]["responses"]
+            assert {"post", "delete"} <= set(paths["/api/sessions/{session}/recording"])
+            assert "video/mp4" in paths["/api/recordings/{recording}"]["get"]["responses"]["200"]["content"]
+
+    run(main())
+
+
+def test_other_origins_get_cors_where_they_are_allowed(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        origin = "https://example.org"
+        async with live_server(tmp_path, avatar, server={"origins": [origin]}) as server:
+            session = await server.start_session()
+            asked = await server.http.options(
+                f"/whep/{session}", headers={"origin": origin, "access-control-request-method": "POST"}
+            )
+            assert asked.headers["access-control-allow-origin"] == origin
+            state = await server.http.get("/api/state", headers={"origin": "https://example.com"})
+            assert "access-control-allow-origin" not in state.headers
 
     run(main())

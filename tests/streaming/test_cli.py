@@ -31,7 +31,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def small_builtin(monkeypatch: pytest.MonkeyPatch, avatar: Avatar) -> None:
     """The built-in person with fewer Gaussians: making all 40,000 takes seconds."""
-    monkeypatch.setattr(cli, "build_person", lambda: avatar)
+    monkeypatch.setattr("streaming.arguments.build_person", lambda: avatar)
 
 
 class TestRender:
@@ -192,16 +192,16 @@ def test_ctrl_c_stops_and_leaves_nothing(avatar_file: Path, tmp_path: Path, name
 
 
 @pytest.mark.usefixtures("small_builtin")
-def test_demo_writes_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_DEMO_SIZE", (48, 64))
-    result = run("demo", "-o", tmp_path / "show.mp4")
+def test_film_writes_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.render_command._FILM_SIZE", (48, 64))
+    result = run("film", "-o", tmp_path / "show.mp4")
     assert result.exit_code == 0, result.output
     assert "show.mp4" in result.stdout
     assert "show.png" in result.stdout
     with av.open(tmp_path / "show.mp4") as container:
         assert container.streams.video[0].frames == 300
     assert Image.open(tmp_path / "show.png").size == (8 * 270, 2 * 360)
-    assert run("demo", "-o", tmp_path / "show.gif").exit_code == 2
+    assert run("film", "-o", tmp_path / "show.gif").exit_code == 2
 
 
 class TestFiles:
@@ -281,18 +281,47 @@ class TestDoctor:
         assert "Avatars can be drawn" in result.stdout
 
     def test_ill(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cli, "examine", lambda: [Finding("kernel", "broken", "install [g++] please")])
+        monkeypatch.setattr(
+            "streaming.doctor_command.examine", lambda: [Finding("kernel", "broken", "install [g++] please")]
+        )
         result = run("doctor")
         assert result.exit_code == 1
         assert "install [g++] please" in result.stdout
         assert "broken" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["render", "demo", "info", "export", "import-ply"])
-def test_help_has_examples(command: str) -> None:
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "bench"])
+def test_help_has_examples_and_is_what_the_list_says(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"lhm-live {command}" in result.stdout.partition("Example")[2]
+    assert cli.COMMANDS[command].says == cli.load(command).help.partition("\n")[0].strip()
+
+
+def test_every_benchmark_teaches() -> None:
+    listed = run("bench", "--help").stdout
+    for name in cli.load("bench").commands:
+        assert name in listed
+        assert f"lhm-live bench {name}" in run("bench", name, "--help").stdout.partition("Example")[2]
+
+
+def test_help_imports_neither_server_nor_models() -> None:
+    """They take a second; whoever asks for help should not wait."""
+    program = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom streaming import cli\n"
+        "assert 'reconstruct' in CliRunner().invoke(cli.app, ['--help']).stdout\n"
+        "assert CliRunner().invoke(cli.app, ['serve', '--help']).exit_code == 0\n"
+        "heavy = ('aiortc', 'av', 'fastapi', 'uvicorn', 'mediapipe', 'cv2', 'scipy')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_an_unknown_command_is_told_the_nearest() -> None:
+    result = run("rendre")
+    assert result.exit_code == 2
+    assert "render" in result.stderr
 
 
 def test_without_a_command_help_is_shown() -> None:

@@ -54,3 +54,30 @@ def test_a_worker_that_dies_is_a_failure_with_a_reason(tmp_path: Path, monkeypat
             assert (job.state, "code 1" in job.message) == ("failed", True)
 
     run(main())
+
+
+WORKER = """#!/bin/sh
+cat >/dev/null
+for f in 0.1 0.6 0.3 7 0.9; do echo '{"stage": "at '$f'", "fraction": '$f'}'; done
+echo '{"error": "that was all"}'
+exit 1
+"""
+
+
+def test_progress_never_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = tmp_path / "worker"
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
+    monkeypatch.setattr("streaming.jobs.sys.executable", str(worker))
+
+    async def main() -> None:
+        async with Jobs(AvatarStore(tmp_path / "avatars")) as jobs:
+            job = jobs.start("Someone", None)
+            assert [running.name for running in jobs.running] == ["Someone"]
+            seen = [step.fraction async for step in jobs.follow(job.id)]
+            assert seen == sorted(seen)
+            assert seen[-1] == 1
+            assert jobs.get(job.id).message == "that was all"
+            assert jobs.running == []
+
+    run(main())

@@ -8,7 +8,7 @@ from peers import moving_picture, no_tasks_left, psnr
 from lhm_runtime.errors import BackendError
 from streaming.encoder import Codec, EncoderThread
 from streaming.hub import PacketHub
-from streaming.recording import SUFFIXES, record
+from streaming.recording import PART, SUFFIXES, record
 
 
 async def record_some(path: Path, codec: Codec, count: int) -> None:
@@ -58,3 +58,57 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
             await record(hub, tmp_path / "me.webm")
 
     asyncio.run(main())
+
+
+def test_what_was_written_before_a_crash_plays(tmp_path: Path) -> None:
+    """The hidden file as it is on the disk in the middle of a recording."""
+
+    async def main() -> None:
+        hub = PacketHub(EncoderThread(128, 128, 30.0))
+        running = asyncio.create_task(hub.run())
+        recording = asyncio.create_task(record(hub, tmp_path / "me.mp4"))
+        await asyncio.sleep(0.05)
+        for index in range(75):
+            hub.submit(moving_picture(index, 128, 128), index * 3000, stamp=0.0)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        (part,) = tmp_path.glob(f".me.*{PART}.mp4")
+        crashed = tmp_path / "crashed.mp4"
+        crashed.write_bytes(part.read_bytes())
+        for task in (recording, running):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        with av.open(crashed) as container:
+            assert list(container.decode(video=0))[-1].time > 0.9
+        with av.open(tmp_path / "me.mp4") as container:
+            assert container.duration is not None  # an ordinary file, with its length, once it is complete
+
+    asyncio.run(main())
+
+
+def test_it_ends_when_there_is_no_room(tmp_path: Path) -> None:
+    room = 20_000
+
+    def take(size: int) -> bool:
+        nonlocal room
+        room -= size
+        return room >= 0
+
+    async def main() -> None:
+        hub = PacketHub(EncoderThread(128, 128, 30.0))
+        running = asyncio.create_task(hub.run())
+        recording = asyncio.create_task(record(hub, tmp_path / "me.mp4", take))
+        index = 0
+        while not recording.done():
+            hub.submit(moving_picture(index, 128, 128), index * 3000, stamp=0.0)
+            index += 1
+            await asyncio.sleep(0.01)
+        recording.result()
+        assert not hub.wanted
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
+    assert 0 < (tmp_path / "me.mp4").stat().st_size < 25_000
+    with av.open(tmp_path / "me.mp4") as container:
+        assert list(container.decode(video=0))

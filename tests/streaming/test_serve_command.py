@@ -11,11 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import httpx
+import numpy as np
 import pytest
 from live import add_avatar
+from PIL import Image
 
 from lhm_runtime.avatar import Avatar
+from lhm_runtime.errors import BackendError
+from streaming import demo_check
+from streaming.sample_avatars import BUILTIN, DEMO
 
 # tests that run in the background have interrupts switched off, and a program inherits that
 PROGRAM = """
@@ -29,11 +35,13 @@ app()
 
 
 @contextmanager
-def started(folder: Path, *arguments: str, command: str = "serve") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(
+    folder: Path, *arguments: str, command: str = "serve", port: int | None = 0
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program, once it has said where it listens."""
     environment = {**os.environ, "XDG_DATA_HOME": str(folder), "COLUMNS": "200", "NO_COLOR": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(command), "--port", "0", *arguments],
+        [sys.executable, "-c", PROGRAM.format(command), *([] if port is None else ["--port", str(port)]), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -56,8 +64,9 @@ def started(folder: Path, *arguments: str, command: str = "serve") -> Iterator[t
 
 @pytest.fixture
 def folder(tmp_path: Path, avatar: Avatar) -> Path:
-    for avatar_id in ("builtin", "demo"):
-        add_avatar(tmp_path / "lhm-live", avatar, avatar_id)
+    """With all avatars that would be made, up to date."""
+    for sample in (BUILTIN, *DEMO):
+        add_avatar(tmp_path / "lhm-live", avatar, sample.id, made_of=sample.made_of)
     return tmp_path
 
 
@@ -70,7 +79,52 @@ def test_it_serves_until_it_is_stopped(folder: Path, command: str, how: signal.S
         process.send_signal(how)
         _, errors = process.communicate(timeout=20)
         assert "Traceback" not in errors
-        assert process.returncode in {0, -how}
+        assert process.returncode == (0 if how is signal.SIGINT else -how)
+
+
+def test_the_demo_takes_another_port_and_says_so(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = folder / "mine.yaml"
+        settings.write_text(f"server: {{port: {port}}}")
+        with started(folder, "--config", str(settings), command="demo", port=None) as (process, address):
+            other = int(address.rpartition(":")[2])
+            assert port < other <= port + 20
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+            assert f"port {port} is taken: using {other}" in errors
+
+
+def test_the_demo_checks_itself(folder: Path) -> None:
+    environment = {**os.environ, "XDG_DATA_HOME": str(folder), "COLUMNS": "200", "NO_COLOR": "1"}
+    film = folder / "out" / "demo.mp4"
+    film.parent.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format("demo"), "--check", "--port", "0", "-o", str(film)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"latency: .* \d+ ms p50, \d+ ms p95", done.stdout)
+    with av.open(film) as container:
+        pictures = [frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)]
+    assert len(pictures) > 60
+    assert max(np.abs(picture - pictures[0]).mean() for picture in pictures) > 0.5
+    assert Image.open(film.with_suffix(".png")).width == 8 * 480
+    assert not list((folder / "lhm-live" / "recordings").iterdir())
+
+
+def test_the_check_fails_where_nothing_moves(folder: Path, tmp_path: Path) -> None:
+    """What it says counts only if it could say otherwise."""
+    still = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(BackendError, match="stand still"):
+        demo_check._require_motion([still] * 10)
+    demo_check._require_motion([still, still + np.uint8(9)])
 
 
 def test_a_port_that_is_taken(folder: Path) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -205,9 +207,9 @@ def test_a_session_that_fails_says_why_and_leaves_the_others_alone(
             gate = asyncio.Event()
             open_source = Session._open_source
 
-            async def open_late(session: Session) -> object:
+            async def open_late(session: Session, *wanted: Any) -> object:
                 await gate.wait()
-                return await open_source(session)
+                return await open_source(session, *wanted)
 
             monkeypatch.setattr(Session, "_open_source", open_late)
             failing = await server.start_session(source="replay", replay="broken.npz")
@@ -272,5 +274,112 @@ def test_changes_are_told_once(avatar: Avatar, tmp_path: Path) -> None:
         session.change(SettingsChange(calibrate=True))
         assert told == 1
         assert session.state.framing == "head"
+
+    run(main())
+
+
+def test_avatar_and_source_change_while_viewers_stay(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with live_server(tmp_path, avatar) as server, AsyncExitStack() as stack:
+            other = replace(avatar, gaussians=replace(avatar.gaussians, rgb=0.5 * avatar.gaussians.rgb))
+            add_avatar(tmp_path, other, "other")
+            session = await server.start_session(background="ffffff")
+            viewer = await server.watch(session, stack)
+            standing = await viewer.see(5)
+            pictures: list[np.ndarray] = []
+
+            async def look() -> None:
+                while True:
+                    pictures.append(await viewer.see())
+
+            looking = asyncio.create_task(look())
+            for change in ({"source": "replay", "replay": "wave"}, {"avatar": "other"}, {"source": "idle"}):
+                changed = await server.http.patch(f"/api/sessions/{session}", json=change)
+                assert changed.status_code == 200, changed.text
+                assert changed.json().items() >= change.items()
+                await asyncio.sleep(1.8)
+            assert (await server.http.get(f"/api/sessions/{session}")).json()["viewers"] == 1
+            looking.cancel()
+            await asyncio.wait([looking])
+            # no black or empty picture, and no jump: of a hundred pictures none is far from the one before
+            assert min(picture[:4].mean() for picture in pictures) > 200
+            assert min((picture < 160).mean() for picture in pictures) > 0.5 * (standing < 160).mean()
+            steps = [np.abs(after - before).mean() for before, after in pairwise(pictures)]
+            assert len(steps) > 60
+            assert max(steps) < 0.5 * max(np.abs(picture - standing).mean() for picture in pictures) + 1.0
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"avatar": "none"}, 404, "unknown_avatar"),
+        ({"avatar": "broken"}, 409, "unusable_avatar"),
+        ({"source": "replay"}, 422, "unknown_replay"),
+        ({"replay": "dance"}, 422, "unknown_replay"),
+        ({"replay": "broken.npz"}, 409, "unusable_source"),
+        ({"source": "replay", "replay": "wave", "framing": "feet"}, 422, "invalid"),
+    ],
+)
+def test_a_change_that_fails_changes_nothing(
+    avatar: Avatar, tmp_path: Path, change: dict[str, str], status: int, code: str
+) -> None:
+    (tmp_path / "motions").mkdir()
+    (tmp_path / "motions" / "broken.npz").write_bytes(b"not a motion")
+
+    async def main() -> None:
+        async with (
+            live_server(tmp_path, avatar, storage={"data": tmp_path, "replays": tmp_path / "motions"}) as server,
+            AsyncExitStack() as stack,
+        ):
+            add_avatar(tmp_path, avatar, "broken")
+            server.services.avatars.avatar_path("broken").write_bytes(b"rubbish")
+            session = await server.start_session(framing="half")
+            viewer = await server.watch(session, stack)
+            await viewer.see(3)
+            before = (await server.http.get(f"/api/sessions/{session}")).json()
+            refused = await server.http.patch(f"/api/sessions/{session}", json=change)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+            after = (await server.http.get(f"/api/sessions/{session}")).json()
+            assert {**after, "fps": 0} == {**before, "fps": 0}
+            await viewer.see(5)
+
+    run(main())
+
+
+def test_the_framing_follows_the_avatar_until_somebody_chooses(avatar: Avatar, tmp_path: Path) -> None:
+    bust = replace(avatar, metadata=replace(avatar.metadata, shown="head"))
+
+    async def main() -> None:
+        async with live_server(tmp_path, avatar) as server:
+            add_avatar(tmp_path, bust, "bust")
+            session = await server.start_session()
+
+            async def change(**wish: str) -> str:
+                return str((await server.http.patch(f"/api/sessions/{session}", json=wish)).json()["framing"])
+
+            assert await change(mirror="true") == avatar.metadata.shown
+            assert await change(avatar="bust") == "head"
+            assert await change(framing="half") == "half"
+            assert await change(avatar="someone") == "half"
+
+    run(main())
+
+
+def test_a_deserted_session_makes_room(avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.sessions._GRACE_S", 0.1)
+
+    async def main() -> None:
+        async with (
+            live_server(tmp_path, avatar, server={"max_sessions": 2}) as server,
+            AsyncExitStack() as stack,
+        ):
+            watched, deserted = await server.start_session(), await server.start_session()
+            await server.watch(watched, stack)
+            await asyncio.sleep(0.2)
+            await server.start_session()
+            assert (await server.http.get(f"/api/sessions/{watched}")).status_code == 200
+            assert (await server.http.get(f"/api/sessions/{deserted}")).status_code == 404
 
     run(main())

@@ -37,8 +37,13 @@ def test_whep_from_offer_to_goodbye(avatar: Avatar, tmp_path: Path) -> None:
                 assert location.startswith(f"/whep/{session}/")
                 candidate = "candidate:1 1 udp 2130706431 127.0.0.1 9 typ host"
                 fragment = f"a=mid:0\r\na={candidate}\r\na=end-of-candidates\r\n"
-                trickle = {"content-type": "application/trickle-ice-sdpfrag"}
+                trickle = {"content-type": "application/trickle-ice-sdpfrag", "if-match": answer.headers["etag"]}
                 assert (await server.http.patch(location, content=fragment, headers=trickle)).status_code == 204
+                for match, status in (({}, 428), ({"if-match": '"other"'}, 412), ({"if-match": "*"}, 422)):
+                    refused = await server.http.patch(
+                        location, content=fragment, headers={"content-type": trickle["content-type"], **match}
+                    )
+                    assert refused.status_code == status, refused.text
                 bad = await server.http.patch(location, content="a=candidate:nonsense\r\n", headers=trickle)
                 assert (bad.status_code, code_of(bad)) == (400, "bad_candidate")
                 assert (await server.http.patch(location, content=fragment, headers=SDP)).status_code == 415
@@ -286,6 +291,8 @@ def test_a_camera_by_whip(avatar: Avatar, tmp_path: Path) -> None:
             await visitor.accept(answer.text)
             webcam = server.services.sessions.get(session).webcam
             frames: list[float] = []
+            while not hasattr(webcam, "_worker"):  # the source opens
+                await asyncio.sleep(0.01)
             webcam._worker.submit = lambda _, timestamp_s: frames.append(timestamp_s)
             while len(frames) < 10:
                 await asyncio.sleep(0.05)
@@ -294,5 +301,42 @@ def test_a_camera_by_whip(avatar: Avatar, tmp_path: Path) -> None:
             count = len(frames)
             await asyncio.sleep(0.5)
             assert len(frames) == count
+
+    run(main())
+
+
+def test_ice_servers_are_told_as_links(avatar: Avatar, tmp_path: Path) -> None:
+    servers = [
+        {"urls": ["stun:stun.example.org"]},
+        {"urls": ["turn:turn.example.org?transport=udp"], "username": "me", "credential": 'se"cret'},
+    ]
+
+    async def main() -> None:
+        async with live_server(tmp_path, avatar, rtc={"ice_servers": servers}) as server:
+            session = await server.start_session()
+            for kind in ("whep", "whip"):
+                asked = await server.http.options(f"/{kind}/{session}")
+                assert (asked.status_code, asked.headers["accept-post"]) == (204, "application/sdp")
+                assert asked.headers.get_list("link") == [
+                    '<stun:stun.example.org>; rel="ice-server"',
+                    '<turn:turn.example.org?transport=udp>; rel="ice-server"; username="me"; '
+                    'credential="se\\"cret"; credential-type="password"',
+                ]
+            assert (await server.http.options("/whep/nobody")).status_code == 404
+
+    run(main())
+
+
+def test_without_ice_servers_there_are_no_links(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with live_server(tmp_path, avatar) as server, visit() as visitor:
+            session = await server.start_session()
+            visitor.connection.addTransceiver("video", direction="recvonly")
+            answer = await server.http.post(f"/whep/{session}", content=await visitor.offer(), headers=SDP)
+            assert "link" not in answer.headers
+            assert answer.headers["accept-patch"] == "application/trickle-ice-sdpfrag"
+            assert answer.headers["etag"].startswith('"')
+            unknown = await server.http.patch(f"/wisp/{session}/x", content="")
+            assert unknown.status_code == 404
 
     run(main())

@@ -27,7 +27,11 @@ describe('the life of a connection', () => {
 
   it('gives up only where trying again is useless', () => {
     const refuse = (reason: string): Event => ({ type: 'lost', problem: { code: 'refused', reason, message: 'No.' } })
-    expect(run([{ type: 'start' }, refuse('unknown_session')])).toEqual({ name: 'ended', reason: 'No.' })
+    expect(run([{ type: 'start' }, refuse('unknown_session')])).toEqual({
+      name: 'ended',
+      reason: 'No.',
+      code: 'unknown_session',
+    })
     expect(run([{ type: 'start' }, refuse('busy')])).toMatchObject({ name: 'waiting' })
   })
 

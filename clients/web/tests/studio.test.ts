@@ -1,17 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { troubleWithCamera, troubleWithConnection } from '../src/studio/help_texts'
+import { titleOf } from '../src/studio/drivers'
+import { formatBytes } from '../src/studio/films'
 import { chooseFormat, fileName } from '../src/studio/recorder'
 import { coveringPart } from '../src/studio/scene'
 import { pressed, type Shortcut } from '../src/studio/shortcuts'
-import {
-  initialState,
-  pictureSize,
-  serverBackground,
-  startAction,
-  statusOf,
-  type StudioState,
-} from '../src/studio/state'
-import type { Avatar, ServerState, SessionState } from '../src/wire/messages'
+import { initialState, nextStep, pictureSize, serverBackground, statusOf, type StudioState } from '../src/studio/state'
+import type { Avatar, ServerState } from '../src/wire/messages'
 
 const person: Avatar = { id: 'ada', name: 'Ada', preview: null, method: 'builtin', created_at: '', warnings: [] }
 const known: ServerState = {
@@ -20,39 +15,28 @@ const known: ServerState = {
   avatars: [person, { ...person, id: 'grace' }],
   sources: ['browser', 'replay', 'idle'],
   replays: ['wave'],
+  jobs: [],
+  recordings: [],
 }
 const fresh = initialState(null, false)
 const ready: StudioState = { ...fresh, server: known, avatar: 'ada', source: 'idle' }
-const running = { avatar: 'ada', source: 'idle', replay: null } as SessionState
 
-describe('the start button', () => {
-  it('waits for a person, and for a recording where one is needed', () => {
-    expect(startAction(fresh).enabled).toBe(false)
-    expect(startAction({ ...ready, avatar: 'gone' }).enabled).toBe(false)
-    expect(startAction({ ...ready, source: 'replay' }).enabled).toBe(false)
-    expect(startAction({ ...ready, source: 'replay', replay: 'wave' }).enabled).toBe(true)
-    expect(startAction(ready)).toEqual({ label: 'Start', act: 'start', enabled: true })
+describe('the big button', () => {
+  it('waits for a person', () => {
+    expect(nextStep(fresh, true).enabled).toBe(false)
+    expect(nextStep({ ...ready, avatar: 'gone' }, true).enabled).toBe(false)
+    expect(nextStep(ready, true)).toEqual({ label: 'Move it with my camera', source: 'browser', enabled: true })
   })
 
-  it('is off while something is being made or started', () => {
-    const job = { state: 'running' as const, stage: '', fraction: 0, message: '', warnings: [] }
-    expect(startAction({ ...ready, job }).enabled).toBe(false)
-    expect(startAction({ ...ready, starting: true })).toMatchObject({ label: 'Starting', enabled: false })
+  it('offers a recording where there can be no camera', () => {
+    expect(nextStep({ ...ready, replay: 'wave' }, false)).toMatchObject({ source: 'replay' })
+    expect(nextStep(ready, false)).toMatchObject({ source: 'browser' })
   })
 
-  it('stops what runs, or switches to another choice', () => {
-    const live = { ...ready, session: 's', sessionState: running }
-    expect(startAction(live)).toEqual({ label: 'Stop', act: 'stop', enabled: true })
-    expect(startAction({ ...live, sessionState: null }).act).toBe('stop')
-    expect(startAction({ ...live, avatar: 'grace' })).toEqual({ label: 'Switch to this', act: 'switch', enabled: true })
-    expect(startAction({ ...live, source: 'browser' }).act).toBe('switch')
-    const replaying = {
-      ...live,
-      source: 'replay' as const,
-      sessionState: { ...running, source: 'replay' as const, replay: 'wave' },
-    }
-    expect(startAction({ ...replaying, replay: 'wave' }).act).toBe('stop')
-    expect(startAction({ ...replaying, replay: 'dance' }).act).toBe('switch')
+  it('stops what moves it, and nothing while that changes', () => {
+    expect(nextStep({ ...ready, source: 'webcam' }, true)).toEqual({ label: 'Stop', source: 'idle', enabled: true })
+    expect(nextStep({ ...ready, source: 'webcam', casting: true }, true).enabled).toBe(false)
+    expect(nextStep({ ...ready, casting: true }, true).enabled).toBe(false)
   })
 })
 
@@ -61,6 +45,8 @@ describe('the status', () => {
     [fresh, 'Looking for the server'],
     [ready, 'Ready'],
     [{ ...ready, serverDown: true }, 'Server does not answer'],
+    [{ ...ready, casting: true }, 'Starting'],
+    [{ ...ready, casting: true, phase: { name: 'live' } }, 'Changing over'],
     [{ ...ready, phase: { name: 'connecting', attempt: 1 } }, 'Connecting'],
     [{ ...ready, phase: { name: 'connecting', attempt: 3 } }, 'Reconnecting, try 3'],
     [{ ...ready, phase: { name: 'live' } }, 'Live'],
@@ -75,11 +61,8 @@ describe('the status', () => {
 describe('what is remembered', () => {
   it('survives what it cannot read', () => {
     expect(initialState('{', false)).toEqual(fresh)
-    expect(initialState('{"settings":{"framing":"head"}}', false).settings).toEqual({
-      ...fresh.settings,
-      framing: 'head',
-    })
-    expect(initialState('{"source":"idle"}', false).source).toBe('idle')
+    expect(initialState('{"settings":{"mirror":false}}', false).settings).toEqual({ ...fresh.settings, mirror: false })
+    expect(initialState('{"source":"browser"}', false).source).toBe('idle') // no camera unasked
   })
 
   it('starts dark in the dark', () => {
@@ -155,6 +138,13 @@ describe('keys', () => {
     expect(press(' ', { tagName: 'BUTTON' })).toEqual([])
     expect(press('m', null, { ctrlKey: true })).toEqual([])
     expect(press('m', null, { repeat: true })).toEqual([])
+  })
+})
+
+describe('words', () => {
+  it('name motions and sizes as people do', () => {
+    expect([titleOf('wave'), titleOf('my_slow-dance.npz')]).toEqual(['Wave', 'My slow dance'])
+    expect([formatBytes(900), formatBytes(12_340_000)]).toEqual(['1 kB', '12.3 MB'])
   })
 })
 

@@ -10,10 +10,11 @@ import scipy.sparse as sp
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import HANDS, Part, study
 from lhm_runtime.reconstruction.attachments import attach_rest
+from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.reconstruction.builtin_person.sampling import cover
 from lhm_runtime.reconstruction.carrying import carried_weights, image_covariance, pose_patch
 from lhm_runtime.reconstruction.discs import sample_normals, spread
-from lhm_runtime.reconstruction.draping import fill_matte, solve_sparse, unseen_vertices
+from lhm_runtime.reconstruction.draping import fill_matte, sink_back, solve_sparse, unseen_vertices
 from lhm_runtime.reconstruction.edges import draw_in
 from lhm_runtime.reconstruction.fitting import BodyFit
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
@@ -98,6 +99,18 @@ def test_a_narrower_matte_draws_the_body_in(body, rest, bare):
     trunk = np.s_[140:310, 210:310]
     before, after = (outline_of(view, v, anatomy.faces) for v in (rest, fill_matte(view, rest, anatomy)))
     assert (after & ~narrow)[trunk].sum() < 0.3 * (before & ~narrow)[trunk].sum()
+
+
+def test_the_back_is_drawn_in_but_neither_the_outline_nor_the_inside_of_the_mouth(body, rest, bare):
+    view, anatomy = view_of(bare, body), study(body)
+    points = view.posed(rest)
+    moved = sink_back(points, anatomy) - points
+    away = (vertex_normals(points, anatomy.faces) * points).sum(axis=1) / np.linalg.norm(points, axis=1)
+    np.testing.assert_array_equal(moved[away < 0.1], 0)
+    back = (anatomy.part == Part.TORSO) & (away > 0.95)
+    assert back.sum() > 100
+    assert ((moved[back, 2] < -0.004) & (moved[back, 2] > -0.008)).all()  # towards the camera
+    np.testing.assert_array_equal(moved[np.unique(anatomy.faces[~anatomy.outer])], 0)
 
 
 def test_limbs_that_the_tracker_missed_are_unseen(body, rest):

@@ -88,3 +88,24 @@ def test_hands_out_of_sight_have_the_colour_of_the_face(surface, dressed, body):
 
 def test_a_person_of_whom_nothing_is_seen_is_grey(surface, dressed, body):
     np.testing.assert_array_equal(fill(dressed, np.zeros(COUNT, bool), surface, body), 0.5)
+
+
+def test_a_coats_hem_is_as_high_behind_as_in_front(surface, dressed, body):
+    rgb = dressed.copy()
+    hem = -0.1 + surface.template[surface.part == Part.LEFT_LEG, 1].max()
+    coat = np.isin(surface.part, (Part.TORSO, Part.LEFT_LEG, Part.RIGHT_LEG))
+    rgb[coat] = np.where(surface.template[coat, 1:2] > hem, SHIRT, JEANS)
+    filled = fill(rgb, surface.samples.normals[:, 2] > 0.2, surface, body)
+    off_hem = coat & (np.abs(surface.template[:, 1] - hem) > 0.03)
+    assert (np.abs(filled - rgb).max(axis=1)[off_hem] < 0.15).mean() > 0.97
+
+
+def test_legs_that_leave_the_picture_have_one_colour(surface, dressed, body):
+    rgb = dressed.copy()
+    leg = np.isin(surface.part, (Part.LEFT_LEG, Part.RIGHT_LEG))
+    top = surface.template[leg, 1].max()
+    seen = (surface.samples.normals[:, 2] > 0.2) & (surface.template[:, 1] > top - 0.25)
+    rgb[leg & (surface.template[:, 1] < top - 0.22)] = (0.9, 0.9, 0.9)  # the last row is blurred
+    filled = fill(rgb, seen, surface, body)
+    away = leg & (surface.template[:, 1] < top - 0.45)
+    np.testing.assert_allclose(filled[away], np.tile(JEANS, (away.sum(), 1)), atol=0.1)

@@ -45,6 +45,7 @@ export class Link {
   readonly drawToDisplay = new Latencies()
   readonly glassToGlass = new Latencies()
   #options: LinkOptions
+  #camera: MediaStreamTrack | null
   #handlers: LinkHandlers
   #phase: Phase = { name: 'off' }
   #signalling: Signalling | null = null
@@ -62,6 +63,7 @@ export class Link {
 
   constructor(options: LinkOptions, handlers: LinkHandlers) {
     this.#options = options
+    this.#camera = options.camera ?? null
     this.#handlers = handlers
     this.#stopFrames = eachFrame(options.video, () => this.#onFrame())
     addEventListener('online', this.#hurry)
@@ -93,6 +95,12 @@ export class Link {
     this.#send({ type: 'control', ...change })
   }
 
+  /** Send a camera's video from now on, or none. */
+  setCamera(camera: MediaStreamTrack | null): void {
+    this.#camera = camera
+    void this.#peer?.setCamera(camera).catch(() => {}) // a peer that closes takes the camera of the next one
+  }
+
   sendSample(sample: ArrayBuffer): boolean {
     return this.#peer?.sendSample(sample) ?? false
   }
@@ -118,11 +126,11 @@ export class Link {
 
   #open(): void {
     this.#close()
-    const { session, role, alpha = false, iceServers, camera, codec = null, video } = this.#options
+    const { session, role, alpha = false, iceServers, codec = null, video } = this.#options
     this.#answered = false
     this.#counters = null
     const peer = new Peer(
-      { iceServers: iceServers ?? [], camera: camera ?? null, codec },
+      { iceServers: iceServers ?? [], camera: role === 'drive' ? this.#camera : undefined, codec },
       {
         onVideo: (stream) => {
           video.srcObject = stream

@@ -1,8 +1,8 @@
 /**
  * One WebRTC connection: the avatar's video comes in, landmarks or the camera's video go out.
  *
- * The offer's first video section is the avatar (recvonly); a second one, if any, is the camera (sendonly). The page
- * opens both data channels: `pose` for samples (no order, no retransmission: newest wins) and `control` for JSON.
+ * The offer's first video section is the avatar (recvonly); a second one, of those who drive, is for the camera
+ * (sendonly), whether there is one already or only later. The page opens both data channels: `pose` for samples (no order, no retransmission: newest wins) and `control` for JSON.
  */
 import type { ClientMessage } from '../wire/messages'
 
@@ -10,7 +10,8 @@ export type Codec = 'h264' | 'vp8'
 
 export interface PeerOptions {
   iceServers: RTCIceServer[]
-  camera: MediaStreamTrack | null
+  /** Undefined: there will never be one. */
+  camera: MediaStreamTrack | null | undefined
   codec: Codec | null
 }
 
@@ -30,6 +31,7 @@ export class Peer {
   readonly connection: RTCPeerConnection
   /** Kinds of ICE candidates found, for people who look for a fault. */
   readonly candidates = new Set<string>()
+  #camera: RTCRtpSender | null = null
   #pose: RTCDataChannel
   #control: RTCDataChannel
   #early: (RTCIceCandidateInit | null)[] = []
@@ -42,7 +44,9 @@ export class Peer {
     this.connection = connection
     const avatar = connection.addTransceiver('video', { direction: 'recvonly' })
     if (codec) avatar.setCodecPreferences(codecsFirst(codec))
-    if (camera) connection.addTransceiver(camera, { direction: 'sendonly' })
+    if (camera !== undefined) {
+      this.#camera = connection.addTransceiver(camera ?? 'video', { direction: 'sendonly' }).sender
+    }
     this.#pose = connection.createDataChannel('pose', { ordered: false, maxRetransmits: 0 })
     this.#control = connection.createDataChannel('control')
     this.#control.onmessage = ({ data }) => this.#onControl(data)
@@ -72,6 +76,11 @@ export class Peer {
   async addCandidate(candidate: RTCIceCandidateInit | null): Promise<void> {
     if (this.connection.remoteDescription) await this.connection.addIceCandidate(candidate ?? undefined)
     else this.#early.push(candidate)
+  }
+
+  /** Send another camera's video, or none. */
+  async setCamera(camera: MediaStreamTrack | null): Promise<void> {
+    await this.#camera?.replaceTrack(camera)
   }
 
   /** Whether the sample went out. */

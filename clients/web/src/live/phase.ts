@@ -16,7 +16,8 @@ export type Phase =
   | { name: 'connecting'; attempt: number; problem?: Problem }
   | { name: 'live' }
   | { name: 'waiting'; attempt: number; retryInMs: number; problem: Problem }
-  | { name: 'ended'; reason: string }
+  /** `code` where the server refused for good. */
+  | { name: 'ended'; reason: string; code?: string }
 
 export type Event =
   | { type: 'start' }
@@ -42,7 +43,9 @@ export function nextPhase(phase: Phase, event: Event, random: number = Math.rand
     case 'lost': {
       if (phase.name !== 'connecting' && phase.name !== 'live') return phase
       const { problem } = event
-      if (problem.code === 'refused' && FINAL.has(problem.reason)) return { name: 'ended', reason: problem.message }
+      if (problem.code === 'refused' && FINAL.has(problem.reason)) {
+        return { name: 'ended', reason: problem.message, code: problem.reason }
+      }
       const attempt = phase.name === 'live' ? 1 : phase.attempt
       return { name: 'waiting', attempt, retryInMs: backoffMs(attempt, random), problem }
     }

@@ -1,4 +1,4 @@
-/** What the studio does: makes avatars, starts and ends sessions, opens the camera and follows it. */
+/** What the studio does: makes avatars, keeps a session on the stage, opens the camera and follows it. */
 import { nowMs } from '../live/clock'
 import { Link, type LiveStats } from '../live/link'
 import type { Phase } from '../live/phase'
@@ -6,13 +6,22 @@ import { CornerReader, elapsedMs } from '../live/probe'
 import { CameraError, closeCamera, openCamera } from '../tracking/camera'
 import { Tracking } from '../tracking/tracking'
 import { encodeLandmarks, type LandmarkSample } from '../wire/landmark_sample'
-import { followJob, server, ServerError, type Source } from '../wire/messages'
+import { followJob, server, ServerError, type Cast, type Recording, type Source } from '../wire/messages'
 import { eachFrame } from '../live/frames'
-import { troubleWithCamera, troubleWithConnection, troubleWithPhoto, troubleWithTracking } from './help_texts'
-import { pictureSize, serverBackground, type Settings, type Store } from './state'
-import { toast } from './dom'
+import {
+  troubleWithCamera,
+  troubleWithConnection,
+  troubleWithPhoto,
+  troubleWithTracking,
+  type Trouble,
+} from './help_texts'
+import { needsCamera, pictureSize, serverBackground, type Settings, type Store } from './state'
+import { byId, toast } from './dom'
 
 const LOOK_EVERY_MS = 4000
+const LOOK_SOON_MS = 700
+/** A session that ends again so soon is not started once more unasked. */
+const PATIENCE_MS = 10_000
 
 export interface Eyes {
   /** Where the avatar is shown. */
@@ -23,12 +32,21 @@ export interface Eyes {
   onSample: (sample: LandmarkSample) => void
 }
 
+const choosePhoto = () => byId('photo', HTMLInputElement).click()
+
+type Wish = Partial<{ avatar: string; source: Source; replay: string }>
+
 export class Conductor {
   #store: Store
   #eyes: Eyes
   #link: Link | null = null
   #tracking: Tracking | null = null
   #stopCodes: () => void = () => {}
+  /** Changes are made one after the other. */
+  #turn: Promise<void> = Promise.resolve()
+  #startedMs = -Infinity
+  /** What "Try again" does. */
+  #again: () => void = () => {}
   /** When the camera showed which stamp, where it draws time codes as test cameras do. */
   #shownAtMs = new Map<number, number>()
 
@@ -37,36 +55,46 @@ export class Conductor {
     this.#eyes = eyes
   }
 
+  /** Put an avatar on the stage at once: the session of this page's address, or a new one that nobody drives. */
   async begin(): Promise<void> {
     await this.refresh()
-    setInterval(() => {
-      if (this.#store.state.phase.name !== 'live') void this.refresh()
-    }, LOOK_EVERY_MS)
     const id = new URLSearchParams(location.hash.slice(1)).get('session')
     const running = this.#store.state.server?.sessions.find((session) => session.id === id)
-    if (!running) return
-    this.#store.set({ avatar: running.avatar, source: running.source })
-    if (await this.#needCamera(running.source)) this.#join(running.id)
+    if (running) {
+      this.#store.set({ avatar: running.avatar, source: running.source })
+      const trouble = await this.#openCameraFor(running.source)
+      this.#join(running.id)
+      if (trouble) this.#fail(trouble, () => this.cast({ source: running.source }))
+    }
+    const look = async () => {
+      await this.refresh()
+      await this.#appear()
+      const { server: known, serverDown } = this.#store.state
+      setTimeout(() => void look(), serverDown || known?.jobs.length ? LOOK_SOON_MS : LOOK_EVERY_MS)
+    }
+    void look()
   }
 
   /** Ask the server what there is. */
   async refresh(): Promise<void> {
     try {
       const known = await server.state()
-      const { avatar, replay, source } = this.#store.state
+      const { avatar, replay, session, serverDown, trouble } = this.#store.state
+      const stays = session !== null || known.avatars.some(({ id }) => id === avatar)
       this.#store.set({
         server: known,
         serverDown: false,
-        avatar: known.avatars.some(({ id }) => id === avatar) ? avatar : (known.avatars[0]?.id ?? null),
+        trouble: serverDown ? null : trouble, // it is back
+        avatar: stays ? avatar : (known.avatars[0]?.id ?? null),
         replay: replay !== null && known.replays.includes(replay) ? replay : (known.replays[0] ?? null),
-        ...(!known.sources.includes(source) && { source: known.sources[0] ?? 'idle' }),
       })
     } catch {
       this.#store.set({ serverDown: true })
+      this.#startedMs = -Infinity // a session that went with it was not at fault
     }
   }
 
-  /** Make an avatar of a photo. */
+  /** Make an avatar of a photo, and show it. */
   async make(photo: File): Promise<void> {
     if (this.#store.state.job?.state === 'running') return toast('One photo at a time: this one is still being made.')
     const waiting = {
@@ -80,82 +108,48 @@ export class Conductor {
     try {
       const { job: id } = await server.uploadPhoto(photo)
       const job = await followJob(id, (progress) => this.#store.set({ job: progress }))
-      if (job.state === 'failed') this.#store.set({ trouble: troubleWithPhoto(job.message, job.warnings) })
-      await this.refresh()
-      if (job.avatar) this.#store.set({ avatar: job.avatar })
-    } catch (error) {
-      this.#store.set({ trouble: troubleWithPhoto((error as Error).message, []) })
-    } finally {
       this.#store.set({ job: null })
+      await this.refresh()
+      if (job.avatar) this.cast({ avatar: job.avatar })
+      else this.#fail(troubleWithPhoto(job.message, job.warnings), choosePhoto)
+    } catch (error) {
+      this.#store.set({ job: null })
+      this.#fail(troubleWithPhoto((error as Error).message, []), choosePhoto)
     }
   }
 
   async remove(avatar: string): Promise<void> {
-    try {
-      await server.deleteAvatar(avatar)
-    } catch (error) {
-      toast((error as Error).message)
-    }
+    const { server: known, avatar: shown } = this.#store.state
+    const other = known?.avatars.find(({ id }) => id !== avatar)
+    if (avatar === shown && other) this.cast({ avatar: other.id })
+    await this.#turn
+    await this.#attempt(() => server.deleteAvatar(avatar))
     await this.refresh()
   }
 
-  async start(): Promise<void> {
-    const { avatar, source, replay, settings } = this.#store.state
-    if (avatar === null) return
-    this.#store.set({ starting: true, trouble: null })
-    try {
-      if (!(await this.#needCamera(source))) return
-      const { framing, mirror, quality, probe } = settings
-      const stage = this.#eyes.video.parentElement
-      const { id } = await server.startSession({
-        avatar,
-        source,
-        ...(source === 'replay' && replay !== null && { replay }),
-        ...pictureSize(stage?.clientWidth ?? 0, stage?.clientHeight ?? 0),
-        ...{ framing, mirror, quality, probe },
-        background: serverBackground(settings.background),
-      })
-      this.#join(id)
-    } catch (error) {
-      this.#releaseCamera()
-      const { message } = error as Error
-      const problem =
-        error instanceof ServerError && error.code !== 'unreachable'
-          ? { code: 'refused' as const, reason: error.code, message }
-          : { code: 'unreachable' as const }
-      this.#store.set({ trouble: troubleWithConnection(problem) })
-    } finally {
-      this.#store.set({ starting: false })
-    }
-  }
-
-  /** End the session for everybody. */
-  async stop(): Promise<void> {
-    const { session } = this.#store.state
-    this.#leave()
-    if (session === null) return
-    await server.endSession(session).catch((error: unknown) => {
-      if (!(error instanceof ServerError && error.status === 404)) toast((error as Error).message)
+  /** Show somebody else, or let something else move them. Viewers stay, and what fails changes nothing. */
+  cast(wish: Wish): void {
+    const { avatar, source, replay } = this.#store.state
+    this.#store.set({ ...wish, casting: true, trouble: null })
+    this.#turn = this.#turn.then(async () => {
+      const trouble = await this.#recast()
+      if (trouble) {
+        this.#store.set({ avatar, source, replay })
+        this.#fail(trouble, () => this.cast(wish))
+      }
+      if (!needsCamera(this.#store.state.source)) this.#releaseCamera()
+      this.#store.set({ casting: false })
     })
-    await this.refresh()
-  }
-
-  async switch(): Promise<void> {
-    await this.stop()
-    await this.start()
   }
 
   retry(): void {
-    const { phase, session, source, camera } = this.#store.state
     this.#store.set({ trouble: null })
-    if (phase.name === 'waiting') this.#link?.retry()
-    else if (session === null) void this.start()
-    else if (source === 'browser' && camera) this.#follow()
+    this.#again()
   }
 
   change(settings: Partial<Settings>): void {
-    const now = { ...this.#store.state.settings, ...settings }
-    this.#store.set({ settings: now })
+    this.#store.set({ settings: { ...this.#store.state.settings, ...settings } })
+    this.#store.remember()
     const { background, ...plain } = settings
     this.#link?.control({ ...plain, ...(background && { background: serverBackground(background) }) })
   }
@@ -169,8 +163,89 @@ export class Conductor {
     this.#link?.control({ calibrate: true })
   }
 
+  async startRecording(): Promise<void> {
+    const { session } = this.#store.state
+    if (session !== null) await this.#attempt(() => server.startRecording(session))
+  }
+
+  /** The film, once it is complete. */
+  async stopRecording(): Promise<Recording | undefined> {
+    const { session } = this.#store.state
+    if (session === null) return
+    const film = await this.#attempt(() => server.stopRecording(session))
+    await this.refresh()
+    return film
+  }
+
+  async removeRecording(recording: Recording): Promise<void> {
+    await this.#attempt(() => server.deleteRecording(recording))
+    await this.refresh()
+  }
+
+  /** Say what is in the way, and what trying again means. */
+  #fail(trouble: Trouble, again: () => void): void {
+    this.#again = again
+    this.#store.set({ trouble })
+  }
+
+  async #attempt<T>(act: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await act()
+    } catch (error) {
+      toast((error as Error).message)
+      return undefined
+    }
+  }
+
+  /** Start a session if there is none, can be one, and none has just ended. */
+  async #appear(): Promise<void> {
+    const { session, avatar, casting, trouble, serverDown } = this.#store.state
+    const soon = performance.now() - this.#startedMs < PATIENCE_MS
+    if (session !== null || avatar === null || casting || trouble || serverDown || soon) return
+    this.cast({})
+    await this.#turn
+  }
+
+  /** Make the session what is wanted, or say what is in the way. */
+  async #recast(): Promise<Trouble | null> {
+    const { source } = this.#store.state
+    const trouble = await this.#openCameraFor(source)
+    if (trouble) return trouble
+    const { avatar, replay, session } = this.#store.state
+    if (avatar === null) return null
+    const cast: Cast = { avatar, source, ...(source === 'replay' && replay !== null && { replay }) }
+    try {
+      if (session === null) await this.#start(cast)
+      else {
+        await server.recast(session, cast)
+        this.#attachCamera()
+      }
+      return null
+    } catch (error) {
+      const { message } = error as Error
+      const problem =
+        error instanceof ServerError && error.code !== 'unreachable'
+          ? { code: 'refused' as const, reason: error.code, message }
+          : { code: 'unreachable' as const }
+      this.#store.set({ serverDown: problem.code === 'unreachable' })
+      return troubleWithConnection(problem)
+    }
+  }
+
+  async #start(cast: Cast): Promise<void> {
+    this.#startedMs = performance.now()
+    const { background, mirror, quality, probe } = this.#store.state.settings
+    const stage = this.#eyes.video.parentElement
+    const { id } = await server.startSession({
+      ...cast,
+      ...pictureSize(stage?.clientWidth ?? 0, stage?.clientHeight ?? 0),
+      ...{ mirror, quality, probe },
+      background: serverBackground(background),
+    })
+    this.#join(id)
+  }
+
   #join(session: string): void {
-    const { server: known, source, camera } = this.#store.state
     history.replaceState(null, '', `#session=${encodeURIComponent(session)}`)
     this.#store.set({ session, sessionState: null })
     this.#link = new Link(
@@ -178,72 +253,102 @@ export class Conductor {
         session,
         role: 'drive',
         video: this.#eyes.video,
-        iceServers: known?.ice_servers ?? [],
-        camera: source === 'webcam' ? (camera?.getVideoTracks()[0] ?? null) : null,
+        iceServers: this.#store.state.server?.ice_servers ?? [],
         captureAge: (stampMs, now) => this.#captureAge(stampMs, now),
       },
       {
         onPhase: (phase) => this.#onPhase(phase),
         onState: (sessionState) => {
-          const { framing, mirror, quality, probe } = sessionState
-          const { settings } = this.#store.state
-          this.#store.set({ sessionState, settings: { ...settings, framing, mirror, quality, probe } })
+          const { framing, mirror, quality, probe, avatar, source } = sessionState
+          const { settings, casting, replay } = this.#store.state
+          this.#store.set({
+            sessionState,
+            settings: { ...settings, framing, mirror, quality, probe },
+            // another page may have changed it
+            ...(!casting && { avatar, source, replay: sessionState.replay ?? replay }),
+          })
+          if (!casting && !needsCamera(source)) this.#releaseCamera()
         },
         onStats: (stats) => this.#eyes.onStats(stats),
         onNotice: toast,
       },
     )
+    this.#attachCamera()
     this.#link.start()
-    if (source === 'browser' && camera) this.#follow()
-    if (source === 'webcam' && camera) this.#readCodes()
   }
 
   #onPhase(phase: Phase): void {
     // the first break is mended unsaid; after that the reason stays in sight until there is a picture again
     const problem = 'problem' in phase && phase.attempt > 1 ? phase.problem : undefined
-    this.#store.set({ phase, trouble: problem ? troubleWithConnection(problem) : null })
+    const { trouble, phase: was } = this.#store.state
+    const before = was.name
+    this.#store.set({ phase, trouble: phase.name === 'live' && before !== 'live' ? null : trouble })
+    if (problem) this.#fail(troubleWithConnection(problem), () => this.#link?.retry())
     if (phase.name !== 'live') this.#eyes.onStats(null)
-    if (phase.name === 'ended') {
-      this.#leave()
-      toast(phase.reason || 'The session has ended.')
-    }
+    if (phase.name === 'ended') void this.#replace(phase.reason, phase.code)
   }
 
-  #leave(): void {
+  /** Another session in place of one that has ended: as it was, unless it was itself at fault. */
+  async #replace(reason: string, code?: string): Promise<void> {
     this.#link?.stop()
     this.#link = null
-    this.#releaseCamera()
     history.replaceState(null, '', location.pathname + location.search)
-    this.#store.set({ session: null, sessionState: null, phase: { name: 'off' } })
+    const { source } = this.#store.state
+    const gone = code === 'unknown_session' // the server was restarted
+    this.#store.set({
+      session: null,
+      sessionState: null,
+      phase: { name: 'off' },
+      ...(gone ? { trouble: null } : { source: 'idle' }),
+    })
     this.#eyes.onStats(null)
+    if (!gone) toast(reason || 'The session has ended.')
+    if (!needsCamera(this.#store.state.source)) this.#releaseCamera()
+    await this.refresh()
+    // the server itself went: when it is back, all is to be as it was
+    if (this.#store.state.serverDown) this.#store.set({ source })
+    await this.#appear()
   }
 
-  /** Whether the camera is there, or not needed; says what is wrong otherwise. */
-  async #needCamera(source: Source): Promise<boolean> {
-    if (source !== 'browser' && source !== 'webcam') return true
+  /** Open the camera if it is needed; what is wrong with it, if anything. */
+  async #openCameraFor(source: Source): Promise<Trouble | null> {
+    if (!needsCamera(source) || this.#store.state.camera !== null) return null
     try {
       const camera = await openCamera()
       this.#eyes.self.srcObject = camera
       camera.getVideoTracks()[0].onended = () => {
         toast('The camera was taken away.')
-        this.#releaseCamera()
+        this.cast({ source: 'idle' })
       }
       this.#store.set({ camera })
-      return true
+      return null
     } catch (error) {
       const { fault, message } = error as CameraError
-      this.#store.set({ trouble: troubleWithCamera(fault ?? 'other', message, new URL(location.href)) })
-      return false
+      return troubleWithCamera(fault ?? 'other', message, new URL(location.href))
     }
   }
 
-  #releaseCamera(): void {
-    this.#tracking?.close()
-    this.#tracking = null
+  /** Use the camera as the source asks: its points, its picture, or not at all. */
+  #attachCamera(): void {
+    const { source, camera } = this.#store.state
+    const track = camera?.getVideoTracks()[0] ?? null
+    this.#link?.setCamera(source === 'webcam' ? track : null)
     this.#stopCodes()
+    this.#stopCodes = () => {}
+    if (source === 'webcam' && camera) this.#readCodes()
+    if (source === 'browser' && camera) {
+      if (!this.#tracking) this.#follow()
+    } else this.#unfollow()
+  }
+
+  #releaseCamera(): void {
+    if (this.#store.state.camera === null) return
+    this.#unfollow()
+    this.#stopCodes()
+    this.#link?.setCamera(null)
     closeCamera(this.#store.state.camera)
     this.#eyes.self.srcObject = null
-    this.#store.set({ camera: null, tracking: 'off' })
+    this.#store.set({ camera: null })
   }
 
   #follow(): void {
@@ -255,8 +360,17 @@ export class Conductor {
         this.#link?.sendSample(encodeLandmarks(sample))
         this.#eyes.onSample(sample)
       },
-      onFailed: (message) => this.#store.set({ tracking: 'off', trouble: troubleWithTracking(message) }),
+      onFailed: (message) => {
+        this.#store.set({ tracking: 'off' })
+        this.#fail(troubleWithTracking(message), () => this.#follow())
+      },
     })
+  }
+
+  #unfollow(): void {
+    this.#tracking?.close()
+    this.#tracking = null
+    if (this.#store.state.tracking !== 'off') this.#store.set({ tracking: 'off' })
   }
 
   /** A test camera draws time codes; the server hands its stamps back. */

@@ -2,11 +2,12 @@
 import { Conductor } from './conductor'
 import { button, byId, toast } from './dom'
 import { mountDrivers } from './drivers'
+import { mountFilms } from './films'
 import { mountPeople } from './people'
 import { pressed, type Shortcut } from './shortcuts'
 import { Stage } from './stage'
-import { Store } from './state'
-import { mountTheme } from './theme'
+import { defaultBackground, Store } from './state'
+import { isDark, mountTheme } from './theme'
 import { listShortcuts, mountToolbar } from './toolbar'
 
 mountTheme(button('theme'))
@@ -19,8 +20,16 @@ const conductor = new Conductor(store, {
   onSample: (sample) => stage.showSample(sample),
 })
 stage.mount(conductor)
+// the stage goes light and dark with the page as long as nobody has chosen another colour
+addEventListener('themechange', () => {
+  const { background } = store.state.settings
+  const dark = isDark()
+  if (JSON.stringify(background) === JSON.stringify(defaultBackground(!dark)))
+    conductor.change({ background: defaultBackground(dark) })
+})
 mountPeople(store, conductor)
 mountDrivers(store, conductor)
+mountFilms(store, conductor)
 
 const help = byId('help', HTMLDialogElement)
 const share = button('share')

@@ -1,5 +1,5 @@
 /** Photos in, avatars to choose from. */
-import type { Avatar } from '../wire/messages'
+import type { Avatar, Job } from '../wire/messages'
 import type { Conductor } from './conductor'
 import { byId, icon, region } from './dom'
 import type { Store } from './state'
@@ -20,22 +20,42 @@ export function mountPeople(store: Store, conductor: Conductor): void {
   takeDrops(take)
   addEventListener('paste', ({ clipboardData }) => take(clipboardData?.files))
 
-  store.onChange(({ server, avatar, job }, before) => {
+  let drawn = ''
+  store.onChange(({ server, avatar, job }) => {
     input.disabled = job?.state === 'running'
-    if (server?.avatars !== before.server?.avatars || avatar !== before.avatar) {
+    const shown = JSON.stringify([server?.avatars, server?.jobs, avatar])
+    if (shown !== drawn) {
+      drawn = shown
       const held = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.avatar : undefined
       list.replaceChildren(
-        ...(server?.avatars ?? []).map((person) => card(person, person.id === avatar, store, conductor)),
+        ...(server?.jobs ?? []).map(making),
+        ...(server?.avatars ?? []).map((person) => card(person, person.id === avatar, conductor)),
       )
       if (held) list.querySelector<HTMLElement>(`[data-avatar="${CSS.escape(held)}"]`)?.focus()
     }
     const notes = server?.avatars.find(({ id }) => id === avatar)?.warnings ?? []
     warnings.hidden = notes.length === 0
-    warnings.textContent = notes.join(' ')
+    region('warnings-title').textContent = notes.length === 1 ? 'A note on this avatar' : 'Notes on this avatar'
+    region('warnings-list').replaceChildren(
+      ...notes.map((note) => Object.assign(document.createElement('li'), { textContent: note })),
+    )
   })
 }
 
-function card(person: Avatar, chosen: boolean, store: Store, conductor: Conductor): HTMLLIElement {
+/** Somebody who is not there yet. */
+function making({ name = '', stage, fraction }: Job): HTMLLIElement {
+  const item = document.createElement('li')
+  const person = Object.assign(document.createElement('div'), { className: 'person making' })
+  const portrait = Object.assign(document.createElement('span'), { className: 'portrait' })
+  portrait.style.setProperty('--done', String(fraction))
+  portrait.textContent = `${Math.round(100 * fraction)} %`
+  person.title = stage
+  person.append(portrait, Object.assign(document.createElement('span'), { className: 'name', textContent: name }))
+  item.append(person)
+  return item
+}
+
+function card(person: Avatar, chosen: boolean, conductor: Conductor): HTMLLIElement {
   const item = document.createElement('li')
   const choose = document.createElement('button')
   choose.type = 'button'
@@ -43,7 +63,9 @@ function card(person: Avatar, chosen: boolean, store: Store, conductor: Conducto
   choose.dataset.avatar = person.id
   choose.setAttribute('aria-pressed', String(chosen))
   choose.title = [person.name, `made by ${person.method}`].join(', ')
-  choose.onclick = () => store.set({ avatar: person.id })
+  choose.onclick = () => {
+    if (!chosen) conductor.cast({ avatar: person.id })
+  }
   const portrait = document.createElement(person.preview ? 'img' : 'span')
   portrait.className = 'portrait'
   if (portrait instanceof HTMLImageElement && person.preview) {

@@ -37,6 +37,11 @@ export function save(blob: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000)
 }
 
+/** Keep a file of the server's. */
+export function saveFrom(url: string, name: string): void {
+  Object.assign(document.createElement('a'), { href: url, download: name }).click()
+}
+
 /** lhm-live 2026-11-22 12.03.44.mp4 */
 export function fileName(type: string, now: Date): string {
   const extension = type.includes('mp4') ? 'mp4' : type.includes('webm') ? 'webm' : 'png'

@@ -26,6 +26,9 @@ export class Stage {
   #backdrop = region('backdrop')
   #art = new Art(byId('art', HTMLCanvasElement))
   #image = new Image()
+  #pen = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', {
+    willReadFrequently: true,
+  })
   #wasLive = false
   #counting: ReturnType<typeof setInterval> | undefined
 
@@ -59,7 +62,9 @@ export class Stage {
     button('trouble-close').onclick = () => this.#store.set({ trouble: null })
 
     this.#store.onChange((state, before) => {
-      const { phase, job, settings, camera, tracking } = state
+      const { phase, settings, camera, tracking, casting } = state
+      // what is being made for this page; or, where there is nobody yet, for anybody
+      const job = state.job ?? (state.server?.avatars.length === 0 ? (state.server.jobs[0] ?? null) : null)
       const live = phase.name === 'live'
       const { text, tone } = statusOf(state)
       status.textContent = text
@@ -73,17 +78,17 @@ export class Stage {
       this.#element.style.setProperty('--aspect', String(width / height))
       if (state.session !== null && before.session === null)
         this.#element.scrollIntoView({ block: 'center', behavior: 'smooth' })
-      this.#element.toggleAttribute('data-dim', state.trouble !== null || (shown && (!live || job !== null)))
+      this.#element.toggleAttribute('data-dim', state.trouble !== null || (shown && !live))
       this.#art.shown = !shown
       this.#art.goal = job ? 0.08 + 0.92 * job.fraction : 1
-      welcome.hidden = shown || job !== null || phase.name !== 'off' || state.trouble !== null || state.starting
-      connecting.hidden = live || (phase.name === 'off' && !state.starting) || state.trouble !== null
+      welcome.hidden = shown || job !== null || state.trouble !== null
+      connecting.hidden = live || (phase.name === 'off' && !casting) || state.trouble !== null
       connecting.textContent = phase.name === 'waiting' ? 'Connection lost, trying again…' : `${text}…`
 
       progress.hidden = job === null || state.trouble !== null
       if (job) {
         region('progress-stage').textContent = job.stage
-        region('progress-message').textContent = job.message
+        region('progress-message').textContent = job.message || job.name || ''
         bar.value = job.fraction
       }
       trouble.hidden = state.trouble === null
@@ -112,6 +117,7 @@ export class Stage {
     const line = region('stats')
     line.hidden = stats === null
     if (!stats) return
+    this.#matchBackdrop()
     const latency = stats.glassToGlassMs ?? stats.drawToDisplayMs ?? stats.pathMs
     const kind =
       stats.glassToGlassMs !== null
@@ -205,7 +211,7 @@ export class Stage {
     }
     stage.onpointerup = stage.onpointercancel = () => (from = null)
     stage.ondblclick = ({ target }) => {
-      if (isPicture(target)) conductor.turn(0)
+      if (isPicture(target) || target === stage) conductor.turn(0) // captured pointers make it the stage's
     }
   }
 
@@ -215,6 +221,18 @@ export class Stage {
     this.#backdrop.style.background = background.kind === 'colour' ? background.hex : ''
     this.#backdrop.style.backgroundImage = url ? `url("${CSS.escape(url).replaceAll('\\', '')}")` : ''
     if (url && this.#image.src !== url) this.#image.src = url
+  }
+
+  /** Video knows fewer colours than the page: take the one that it shows, so that no edge is seen beside it. */
+  #matchBackdrop(): void {
+    const { background } = this.#store.state.settings
+    const pen = this.#pen
+    if (background.kind !== 'colour' || this.stacked || !pen) return
+    pen.drawImage(this.video, this.video.videoWidth - 12, 4, 8, 8, 0, 0, 1, 1)
+    const [red, green, blue] = pen.getImageData(0, 0, 1, 1).data
+    const wanted = [1, 3, 5].map((at) => parseInt(background.hex.slice(at, at + 2), 16))
+    const off = Math.max(...[red, green, blue].map((value, i) => Math.abs(value - wanted[i])))
+    if (off < 8) this.#backdrop.style.background = `rgb(${red} ${green} ${blue})`
   }
 
   #behind(): { image: HTMLImageElement; blurPx: number } | null {

@@ -23,6 +23,7 @@ export interface StudioState {
   /** Null until it has answered. */
   server: ServerState | null
   serverDown: boolean
+  /** Who is wanted, and what is to move them; the session follows. */
   avatar: string | null
   source: Source
   replay: string | null
@@ -33,20 +34,28 @@ export interface StudioState {
   session: string | null
   sessionState: SessionState | null
   phase: Phase
-  starting: boolean
+  /** The session is being made what is wanted. */
+  casting: boolean
   camera: MediaStream | null
   tracking: 'off' | 'loading' | 'on'
   trouble: Trouble | null
 }
 
+/** What is behind an avatar where nobody has chosen: the first of them, in the dark another one. */
+export const defaultBackground = (dark: boolean): Background => ({ kind: 'colour', hex: COLOURS[dark ? 3 : 0] })
+
 export const COLOURS = ['#e9e5de', '#d3dfe8', '#f3c9b5', '#2a2724', '#123a36', '#00b140']
+
+const NEEDS_CAMERA: readonly Source[] = ['browser', 'webcam']
+export const needsCamera = (source: Source): boolean => NEEDS_CAMERA.includes(source)
 
 const KEY = 'lhm-live'
 
-/** What the next page starts with: choices only, and none that would be gone by then. */
-function remember({ source, settings }: StudioState): string {
-  const background = settings.background.kind === 'picture' ? { kind: 'colour', hex: COLOURS[0] } : settings.background
-  return JSON.stringify({ source, settings: { ...settings, background, probe: false } })
+/** What the next page starts with: choices only, and none that would be gone by then or belong to one avatar. */
+function remember({ settings: { background, mirror, quality } }: StudioState): string {
+  const unchosen = [true, false].some((dark) => JSON.stringify(background) === JSON.stringify(defaultBackground(dark)))
+  const kept = background.kind === 'picture' || unchosen ? undefined : background
+  return JSON.stringify({ settings: { background: kept, mirror, quality } })
 }
 
 export function initialState(stored: string | null, dark: boolean): StudioState {
@@ -54,11 +63,11 @@ export function initialState(stored: string | null, dark: boolean): StudioState 
     server: null,
     serverDown: false,
     avatar: null,
-    source: 'browser',
+    source: 'idle',
     replay: null,
     settings: {
-      framing: 'half',
-      background: { kind: 'colour', hex: COLOURS[dark ? 3 : 0] },
+      framing: 'full',
+      background: defaultBackground(dark),
       mirror: true,
       quality: 'auto',
       probe: false,
@@ -67,14 +76,14 @@ export function initialState(stored: string | null, dark: boolean): StudioState 
     session: null,
     sessionState: null,
     phase: { name: 'off' },
-    starting: false,
+    casting: false,
     camera: null,
     tracking: 'off',
     trouble: null,
   }
   try {
-    const { source, settings } = JSON.parse(stored ?? '{}') as Partial<StudioState>
-    return { ...state, source: source ?? state.source, settings: { ...state.settings, ...settings } }
+    const { settings } = JSON.parse(stored ?? '{}') as Partial<StudioState>
+    return { ...state, settings: { ...state.settings, ...settings } }
   } catch {
     return state
   }
@@ -95,8 +104,12 @@ export class Store {
   set(change: Partial<StudioState>): void {
     const before = this.#state
     this.#state = { ...before, ...change }
-    if (change.settings || change.source) localStorage.setItem(KEY, remember(this.#state))
     for (const listener of this.#listeners) listener(this.#state, before)
+  }
+
+  /** Start like this the next time. */
+  remember(): void {
+    localStorage.setItem(KEY, remember(this.#state))
   }
 
   /** The listener is also called at once. */
@@ -120,34 +133,26 @@ export function pictureSize(stageWidth: number, stageHeight: number): { width: n
   return { width: round(Math.sqrt(PICTURE_PIXELS * aspect)), height: round(Math.sqrt(PICTURE_PIXELS / aspect)) }
 }
 
-/** What the start button does now. */
-export function startAction(state: StudioState): { label: string; act: 'start' | 'stop' | 'switch'; enabled: boolean } {
-  const { session, sessionState, avatar, source, replay, server, starting, job } = state
-  const ready =
-    !starting &&
-    job?.state !== 'running' &&
-    server?.avatars.some(({ id }) => id === avatar) === true &&
-    (source !== 'replay' || replay !== null)
-  if (session === null) return { label: starting ? 'Starting' : 'Start', act: 'start', enabled: ready }
-  const same =
-    sessionState === null ||
-    (sessionState.avatar === avatar &&
-      sessionState.source === source &&
-      (source !== 'replay' || (sessionState.replay ?? null) === replay))
-  return same
-    ? { label: 'Stop', act: 'stop', enabled: true }
-    : { label: 'Switch to this', act: 'switch', enabled: ready }
+/** What the one big button does now: a newcomer's next step. */
+export function nextStep(
+  { casting, server, avatar, source, replay }: StudioState,
+  cameraAllowed: boolean,
+): { label: string; source: Source; enabled: boolean } {
+  const enabled = !casting && server?.avatars.some(({ id }) => id === avatar) === true
+  if (source !== 'idle') return { label: 'Stop', source: 'idle', enabled: !casting }
+  if (cameraAllowed || replay === null) return { label: 'Move it with my camera', source: 'browser', enabled }
+  return { label: 'Play a recording', source: 'replay', enabled }
 }
 
-export function statusOf({ phase, server, serverDown, tracking, starting, job }: StudioState): {
+export function statusOf({ phase, server, serverDown, tracking, casting, job }: StudioState): {
   text: string
   tone: 'off' | 'busy' | 'good' | 'bad'
 } {
   if (job?.state === 'running') return { text: 'Making an avatar', tone: 'busy' }
-  if (starting) return { text: 'Starting', tone: 'busy' }
   switch (phase.name) {
     case 'live':
-      return tracking === 'loading' ? { text: 'Loading tracking', tone: 'busy' } : { text: 'Live', tone: 'good' }
+      if (tracking === 'loading') return { text: 'Loading tracking', tone: 'busy' }
+      return casting ? { text: 'Changing over', tone: 'busy' } : { text: 'Live', tone: 'good' }
     case 'connecting':
       return { text: phase.attempt > 1 ? `Reconnecting, try ${phase.attempt}` : 'Connecting', tone: 'busy' }
     case 'waiting':
@@ -156,6 +161,7 @@ export function statusOf({ phase, server, serverDown, tracking, starting, job }:
       return { text: 'Ended', tone: 'off' }
     case 'off':
       if (serverDown) return { text: 'Server does not answer', tone: 'bad' }
+      if (casting) return { text: 'Starting', tone: 'busy' }
       return server ? { text: 'Ready', tone: 'off' } : { text: 'Looking for the server', tone: 'busy' }
   }
 }

@@ -2,11 +2,11 @@
 import type { Framing, Quality } from '../wire/messages'
 import type { Conductor } from './conductor'
 import { button, byId, radios, region, toast } from './dom'
-import { fileName, Recorder, save } from './recorder'
+import { fileName, Recorder, save, saveFrom } from './recorder'
 import { Scene } from './scene'
 import type { Shortcut } from './shortcuts'
 import type { Stage } from './stage'
-import { COLOURS, type Background, type Store } from './state'
+import { COLOURS, needsCamera, type Background, type Store } from './state'
 
 const CALIBRATE = 'Relax your face and look at the camera'
 
@@ -35,7 +35,7 @@ export function mountToolbar(store: Store, conductor: Conductor, stage: Stage): 
 
   const snapshot = whenRunning(() => void keepPicture(scene))
   button('snapshot').onclick = snapshot
-  const record = mountRecording(store, scene, stage)
+  const record = mountRecording(store, conductor, scene, stage)
   const pip = whenRunning(() => void showInPicture(scene, stage))
   button('pip').onclick = pip
   button('pip').hidden = !document.pictureInPictureEnabled
@@ -53,12 +53,12 @@ export function mountToolbar(store: Store, conductor: Conductor, stage: Stage): 
     for (const choice of radios('quality')) choice.checked = choice.value === settings.quality
     button('mirror').ariaPressed = String(settings.mirror)
     byId('probe', HTMLInputElement).checked = settings.probe
-    button('calibrate').disabled = source !== 'browser' && source !== 'webcam'
+    button('calibrate').disabled = !needsCamera(source)
     if (phase.name !== 'live') for (const id of ['background-menu', 'quality-menu']) region(id).hidePopover()
   })
 
   return [
-    { key: 'Space', says: 'Start or stop', act: () => button('go').click() },
+    { key: 'Space', says: 'Move it, or stop', act: () => button('go').click() },
     { key: '1', says: 'Whole body', act: frame('full') },
     { key: '2', says: 'Half body', act: frame('half') },
     { key: '3', says: 'Head', act: frame('head') },
@@ -133,19 +133,37 @@ function mountBackgrounds(store: Store, conductor: Conductor): () => void {
   }
 }
 
-function mountRecording(store: Store, scene: Scene, stage: Stage): () => void {
+/**
+ * The server keeps the packets that viewers get, which costs nothing; but a picture that this page puts behind the
+ * avatar, or transparency, only this page can record.
+ */
+function mountRecording(store: Store, conductor: Conductor, scene: Scene, stage: Stage): () => void {
   const lamp = region('recording')
   const toggle = button('record')
   let recorder: Recorder | null = null
   let clock: ReturnType<typeof setInterval> | undefined
 
+  const light = (startedMs: number) => {
+    const show = () => {
+      const seconds = Math.floor((performance.now() - startedMs) / 1000)
+      lamp.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
+    }
+    show()
+    clearInterval(clock)
+    clock = setInterval(show, 500)
+    lamp.hidden = false
+    toggle.ariaPressed = 'true'
+  }
+  const dark = () => {
+    clearInterval(clock)
+    lamp.hidden = true
+    toggle.ariaPressed = 'false'
+  }
   const end = async () => {
     if (!recorder) return
     const ended = recorder
     recorder = null
-    clearInterval(clock)
-    lamp.hidden = true
-    toggle.ariaPressed = 'false'
+    dark()
     const film = await ended.stop()
     scene.release()
     save(film, fileName(film.type, new Date()))
@@ -155,22 +173,27 @@ function mountRecording(store: Store, scene: Scene, stage: Stage): () => void {
     const { kind } = store.state.settings.background
     const started = new Recorder(scene.stream(), stage.stacked && kind === 'transparent')
     recorder = started
-    toggle.ariaPressed = 'true'
-    const show = () => {
-      const seconds = Math.floor((performance.now() - started.startedMs) / 1000)
-      lamp.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
-    }
-    show()
-    lamp.hidden = false
-    clock = setInterval(show, 500)
+    light(started.startedMs)
+  }
+  const fetchFilm = async () => {
+    const film = await conductor.stopRecording()
+    if (!film) return
+    saveFrom(film.url, `lhm-live ${film.id}.mp4`)
+    toast('Recording saved; the server keeps it too')
   }
   const act = () => {
+    const { sessionState, phase, settings } = store.state
     if (recorder) void end()
-    else if (store.state.phase.name === 'live') begin()
+    else if (sessionState?.recording) void fetchFilm()
+    else if (phase.name === 'live') void (settings.background.kind === 'colour' ? conductor.startRecording() : begin())
   }
   toggle.onclick = act
-  store.onChange(({ session }) => {
+  store.onChange(({ session, sessionState }, before) => {
     if (session === null) void end()
+    const recording = sessionState?.recording ?? null
+    if (recording === (before.sessionState?.recording ?? null) || recorder) return
+    if (recording) light(performance.now())
+    else dark()
   })
   return act
 }

@@ -31,11 +31,25 @@ export interface ServerState {
   sources: Source[]
   replays: string[]
   ice_servers?: RTCIceServer[]
+  /** Avatars in the making. */
+  jobs: Job[]
+  /** Films that are complete, the newest first. */
+  recordings: Recording[]
+}
+
+export interface Recording {
+  id: string
+  started_at: string
+  bytes: number
+  url: string
 }
 
 export interface Job {
+  id?: string
+  name?: string
   state: 'running' | 'done' | 'failed'
   stage: string
+  /** Of the whole. */
   fraction: number
   message: string
   warnings: string[]
@@ -65,6 +79,15 @@ export interface SessionState extends SessionSettings {
   height: number
   fps: number
   viewers: number
+  /** What is being recorded on the server. */
+  recording: string | null
+}
+
+/** Who is shown, and what moves them. */
+export interface Cast {
+  avatar: string
+  source: Source
+  replay?: string
 }
 
 export type Control = Partial<SessionSettings> & { calibrate?: true }
@@ -129,13 +152,12 @@ const json = (method: string, body: unknown): RequestInit => ({
   body: JSON.stringify(body),
 })
 
-export interface NewSession {
-  avatar: string
-  source: Source
-  replay?: string
+export interface NewSession extends Cast {
   width: number
   height: number
 }
+
+const at = (session: string) => `/api/sessions/${encodeURIComponent(session)}`
 
 export const server = {
   state: () => call<ServerState>('/api/state'),
@@ -143,7 +165,10 @@ export const server = {
   deleteAvatar: (id: string) => call<void>(`/api/avatars/${encodeURIComponent(id)}`, { method: 'DELETE' }),
   startSession: (wish: NewSession & Partial<SessionSettings>) =>
     call<{ id: string }>('/api/sessions', json('POST', wish)),
-  endSession: (id: string) => call<void>(`/api/sessions/${encodeURIComponent(id)}`, { method: 'DELETE' }),
+  recast: (session: string, cast: Cast) => call<SessionState>(at(session), json('PATCH', cast)),
+  startRecording: (session: string) => call<{ id: string }>(`${at(session)}/recording`, { method: 'POST' }),
+  stopRecording: (session: string) => call<Recording>(`${at(session)}/recording`, { method: 'DELETE' }),
+  deleteRecording: ({ url }: Recording) => call<void>(url, { method: 'DELETE' }),
   uploadPhoto: (photo: File) => {
     const form = new FormData()
     form.append('photo', photo)

@@ -1,0 +1,69 @@
+"""Draw docs/images/{studio,transparent,dark,phone}.png: the page of a running ``lhm-live demo``, in Chromium.
+
+python tools/draw_studio_pictures.py http://localhost:8080
+"""
+
+import asyncio
+import base64
+import sys
+from pathlib import Path
+
+from streaming.bench.chromium import Page, open_page
+
+OUT = Path(__file__).parents[1] / "docs" / "images"
+LIVE = "document.getElementById('stage')?.hasAttribute('data-live')"
+MADE = "fetch('/api/state').then((answer) => answer.json()).then(({ jobs }) => jobs.length === 0)"
+HAND_UP_S = 1.7
+
+
+async def main(address: str) -> None:
+    """Take all four."""
+    async with open_page("about:blank") as page:
+        await visit(page, address, 1280, 800)
+        await page.wait_for(MADE, 120.0)
+        await click(page, "[data-avatar=demo-person]", "input[value=replay]")
+        await keep(page, "studio")
+        await click(page, "[data-avatar=builtin]")
+        await asyncio.sleep(1.0)  # framing follows the avatar; then it is chosen
+        await click(page, "input[name=framing][value=half]", ".checker", "input[value=idle]")
+        await asyncio.sleep(1.0)
+        await click(page, "input[value=replay]")
+        await keep(page, "transparent")
+        await page.evaluate("localStorage.clear()")
+        await visit(page, address, 1280, 800, scheme="dark")
+        await click(page, "[data-avatar=builtin]", "input[value=replay]")
+        await keep(page, "dark")
+        await visit(page, address, 390, 844, phone=True)
+        await click(page, "[data-avatar=builtin]", "input[value=replay]")
+        await keep(page, "phone")
+
+
+async def visit(
+    page: Page, address: str, width: int, height: int, scheme: str = "light", *, phone: bool = False
+) -> None:
+    """Open the page as for the first time, on such a screen."""
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+    await page.call("Emulation.setDeviceMetricsOverride", **screen)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    await page.call("Emulation.setEmulatedMedia", media="screen", features=features)
+    await page.go("about:blank")
+    await page.go(address)
+    await page.wait_for(LIVE, 60.0)
+
+
+async def click(page: Page, *selectors: str) -> None:
+    """Press what these find, one after the other."""
+    for selector in selectors:
+        await page.evaluate(f"document.querySelector({selector!r}).click()")
+        await asyncio.sleep(0.3)
+
+
+async def keep(page: Page, name: str) -> None:
+    """A picture of the page, when the hand is up."""
+    await asyncio.sleep(HAND_UP_S)
+    picture = await page.call("Page.captureScreenshot", format="png")
+    (OUT / f"{name}.png").write_bytes(base64.b64decode(picture["data"]))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
