@@ -70,6 +70,9 @@ class Anatomy:
     """[v, c] smooth basis: each vertex as a mean of nearby control points along the surface; rows sum to 1."""
     coarse_bending: sp.csr_array
     """[c, c] bending energy of the basis, stiff on hands and feet, whose fingers and toes would part."""
+    coarse_stretching: sp.csr_array
+    """[c, c] energy of differences between neighbours: what nothing is said of follows its surroundings, where
+    bending alone would carry slopes on."""
     landmarks: sp.csr_array | None
     """[478, v] reads MediaPipe's face landmarks off the vertices; None for a body without them."""
     face: Bool[np.ndarray, " v"]
@@ -99,6 +102,7 @@ def study(body: BodyModel) -> Anatomy:
     average = ring_average(faces, count)
     coarse = _smooth_basis(average)
     bent = average @ coarse - coarse
+    degree = np.diff(average.indptr).astype(float)
     face = np.zeros(count, bool)
     if body.mediapipe_faces_idx is not None:
         face[faces[body.mediapipe_faces_idx]] = True
@@ -122,6 +126,7 @@ def study(body: BodyModel) -> Anatomy:
         coarse_bending=sp.csr_array(
             bent.T @ (sp.diags_array(np.where(np.isin(part, HANDS + FEET), _STIFFNESS, 1.0)) @ bent)
         ),
+        coarse_stretching=sp.csr_array(coarse.T @ (sp.diags_array(-degree / degree.mean()) @ bent)),
         landmarks=_landmark_matrix(body),
         face=face,
     )

@@ -6,7 +6,7 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import FEET, HANDS, Anatomy, Part, smooth_along
-from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
+from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals, widest_stretch
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples, scatter, thin
 
 _OVERSAMPLING = 2.5
@@ -15,7 +15,6 @@ _FACE, _SEEN = 2.5, 1.8
 """How much denser the face is than the head, and what a photo shows than what none does."""
 _BY_PIXELS = 0.75
 """Share of the Gaussians that go where the photo has pixels; the others go by area."""
-_MOST_STRETCH = 9.0
 _EYES, _LIPS = 3.0, 2.0
 _NEIGHBOURS = 5
 _SIGMA_PER_GAP = 0.64
@@ -54,7 +53,7 @@ def spread(
         density[region] = share * weight[region] / max((weight * area)[region].sum(), 1e-12)
     if pixels.any():
         density = (1 - _BY_PIXELS) * density + _BY_PIXELS * pixels / (pixels * area).sum()
-    density *= _stretch(body, rest, anatomy) * _features(rest, anatomy)
+    density *= widest_stretch(body, rest, anatomy.faces) * _features(rest, anatomy)
     density = smooth_along(anatomy.average, density, 1)
     candidates = scatter(rest, faces, density, int(_OVERSAMPLING * count), seed=0).on(outer)
     return thin(candidates, count, seed=0)
@@ -75,7 +74,7 @@ def disc_sizes(
     found = np.isfinite(ordered)
     mean = np.where(found, ordered, 0).sum(axis=1) / np.maximum(found.sum(axis=1), 1)
     size: np.ndarray = _SIGMA_PER_GAP * np.where(found.any(axis=1), mean, samples.spacing)
-    stretch = samples.interpolate(anatomy.faces, _stretch(body, rest, anatomy))
+    stretch = samples.interpolate(anatomy.faces, widest_stretch(body, rest, anatomy.faces))
     return np.clip(size * stretch**0.5, *_SIZES_M)
 
 
@@ -95,25 +94,6 @@ def _features(rest: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.nd
         lips = (anatomy.landmarks[[13, 14]] @ rest).mean(axis=0)
         extra += _LIPS * np.exp(-0.5 * (np.linalg.norm((rest - lips) * [0.6, 1, 1], axis=1) / 0.012) ** 2)
     return np.where(anatomy.part == Part.HEAD, extra, 1.0)
-
-
-def _stretch(body: BodyModel, rest: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, " v"]:
-    """How much more area the skin covers in the widest of the common expressions than at rest, >= 1."""
-    moved = (np.abs(body.expression_directions).max(axis=(1, 2)) > 1e-4)[anatomy.faces].any(axis=1)
-    faces = anatomy.faces[moved]
-    least = 1e-9
-    before = _vertex_area(rest, faces) + least
-    widest = before
-    for expression in (
-        ("eyeBlinkLeft", "eyeBlinkRight"),
-        ("jawOpen",),
-        ("mouthSmileLeft", "mouthSmileRight"),
-        ("mouthFunnel",),
-    ):
-        columns = [body.expression_names.index(name) for name in expression if name in body.expression_names]
-        widest = np.maximum(widest, _vertex_area(rest + body.expression_directions[:, :, columns].sum(axis=2), faces))
-    stretch: np.ndarray = np.minimum(widest / before, _MOST_STRETCH)
-    return stretch
 
 
 def sample_normals(rest: Float[np.ndarray, "v 3"], samples: Samples, anatomy: Anatomy) -> Float64[np.ndarray, "n 3"]:

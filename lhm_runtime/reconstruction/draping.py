@@ -14,6 +14,7 @@ from scipy.sparse.linalg import splu
 
 from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
+from lhm_runtime.reconstruction.clothing import shoe_and_flatten
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 from lhm_runtime.reconstruction.view import View
 
@@ -22,6 +23,11 @@ _INSET_M = 0.004
 _NORMAL_PASSES = (60.0, 25.0)
 _PLANE_PASSES = (8.0, 3.0, 1.5)
 """Stiffness of each pass."""
+_SLOPE = 0.03
+"""What slopes of the displacement along the normals cost, in times of bends."""
+_SUNK_M, _SUNK_FROM = 0.006, 0.15
+"""How far the side that faces away lies inside, where no outline was followed: Gaussians are thicker than surfaces.
+From this cosine of the angle to the view on."""
 
 _REACH_M = {Part.HEAD: 0.16, Part.NECK: 0.04, Part.TORSO: 0.14}
 _REACH_M |= dict.fromkeys(ARMS, 0.14) | dict.fromkeys(LEGS, 0.12)
@@ -65,7 +71,7 @@ def fill_matte(
     Args:
         thicken: whether what does not show grows with the outline: a guess to be made once, from the first photo.
     """
-    points = view.posed(rest)
+    points = view.posed(shoe_and_flatten(rest, anatomy) if thicken else rest)
     scale = view.pixels_per_metre(points)
     matte = (view.alpha > 0.5).astype(np.uint8)
     inside = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - matte, cv2.DIST_L2, 5)
@@ -79,7 +85,19 @@ def fill_matte(
     for stiffness in _PLANE_PASSES:
         outline = find_outline(view, points, inside, reach, anatomy)
         points = points + _shift(points, view, outline, unseen, stiffness, anatomy)
-    return view.unposed(points)
+    return view.unposed(sink_back(points, anatomy) if thicken else points)
+
+
+def sink_back(points: Float64[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, "v 3"]:
+    """Draw in the skin that faces away from the camera; the outline has been set inside the matte already."""
+    normals = vertex_normals(points, anatomy.faces)
+    away = (normals * points).sum(axis=1) / np.linalg.norm(points, axis=1)
+    outside = np.zeros(len(points), bool)
+    outside[anatomy.faces[anatomy.outer]] = True
+    outside[anatomy.faces[~anatomy.outer]] = False  # eyes, and what lies behind lids and lips
+    away[~outside | anatomy.face] = 0
+    drawn: np.ndarray = points - (_SUNK_M * np.clip(2 * (away - _SUNK_FROM), 0, 1))[:, None] * normals
+    return drawn
 
 
 def unseen_vertices(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Bool[np.ndarray, " v"]:
@@ -203,7 +221,8 @@ def _thicken(
     keep = np.where(np.isin(anatomy.part, HANDS + FEET), 3.0, 0.0) + _UNSEEN_PULL * unseen + anatomy.face
     keep += _NECK_PULL * (anatomy.part == Part.NECK) + _BEHIND_PULL * behind
     outer = basis[k]
-    system = stiffness * anatomy.coarse_bending + basis.T @ (sp.diags_array(keep + 1e-4) @ basis) + outer.T @ outer
+    system = stiffness * (anatomy.coarse_bending + _SLOPE * anatomy.coarse_stretching)
+    system = system + basis.T @ (sp.diags_array(keep + 1e-4) @ basis) + outer.T @ outer
     low, high = (np.full(len(points), limit) for limit in _THICKEN_M)
     arm = np.isin(anatomy.part, ARMS)
     low[arm], high[arm] = _THICKEN_ARM_M

@@ -18,16 +18,20 @@ _MIRROR_SHARE = 0.8
 _ENOUGH = 50
 """Seen samples that a part needs to be filled from itself."""
 _METRIC: dict[Part, tuple[float, float, float]] = {
-    Part.TORSO: (0.3, 1, 0.2),
+    Part.TORSO: (0.12, 1, 0.08),
     Part.HEAD: (1, 1, 1),
     Part.NECK: (0.5, 1, 0.3),
 }
-_METRIC |= dict.fromkeys(ARMS, (1, 0.3, 0.3)) | dict.fromkeys(LEGS, (0.3, 1, 0.3))
+_METRIC |= dict.fromkeys(ARMS, (1, 0.3, 0.3)) | dict.fromkeys(LEGS, (0.3, 1, 0.2))
 _METRIC |= dict.fromkeys(HANDS, (1, 1, 1)) | dict.fromkeys(FEET, (0.5, 1, 1))
 """Weights of x, y and z when nearness is measured at zero pose: round a limb is nearer than along it."""
 _HAIR_METRIC = np.array([0.35, 1, 0.12])
 _MEDIAN_OF, _TORSO_REACH, _LIMB_REACH = 40, 500, 120
 """How many colours a guess is the median of, and among how many of the nearest they are spread."""
+_FAR_M = (0.04, 0.12)
+"""Further than this from all that is seen of it, a limb has the colour of the end that is seen, not of its border."""
+_END = 0.4
+"""Share of what is seen of a limb that is its end."""
 _STRIDE = 5
 """One in so many unseen samples is filled from its surroundings; the others follow these."""
 _SHOE = 0.5
@@ -116,7 +120,11 @@ def _from_same_garment(
         members = np.flatnonzero(part[unknown] == p)
         if len(members) == 0:
             continue
-        own, flip = known[(part[known] == p) & ~hairy[known]], 1
+        # coat and shirt reach down the legs: their hem is at the same height all around
+        same = (Part.TORSO, *LEGS) if p == Part.TORSO else (Part.TORSO, p) if p in LEGS else (p,)
+        own, flip = known[np.isin(part[known], same) & ~hairy[known]], 1
+        if (part[own] == p).sum() < _ENOUGH:
+            own = own[part[own] == p]
         if len(own) < _ENOUGH and p in OTHER_SIDE:
             own, flip = known[part[known] == OTHER_SIDE[p]], -1
         if p == Part.TORSO:  # an open collar is not the back's
@@ -130,9 +138,25 @@ def _from_same_garment(
         wanted = surface.template[unknown[few]] * metric
         k = min(_TORSO_REACH if p == Part.TORSO else _LIMB_REACH, len(own))
         tree = cKDTree(surface.template[own] * metric * [flip, 1, 1])
-        near = tree.query(wanted, k=k)[1].reshape(len(few), k)[:, :: max(1, k // _MEDIAN_OF)]
-        filled[members] = _read(wanted, np.median(rgb[own][near], axis=1), surface.template[unknown[members]] * metric)
+        reach, near = (np.asarray(found).reshape(len(few), k) for found in tree.query(wanted, k=k))
+        typical = np.median(rgb[own][near[:, :: max(1, k // _MEDIAN_OF)]], axis=1)
+        far = np.clip((reach[:, :1] - _FAR_M[0]) / (_FAR_M[1] - _FAR_M[0]), 0, 1)
+        typical += far * (_far_colour(rgb, known, p, surface) - typical)
+        filled[members] = _read(wanted, typical, surface.template[unknown[members]] * metric)
     return filled
+
+
+def _far_colour(
+    rgb: Float[np.ndarray, "n 3"], known: Int64[np.ndarray, " k"], part: Part, surface: Surface
+) -> Float64[np.ndarray, " 3"]:
+    """Typical colour of the seen end of a limb and of its fellow: below a coat's hem the trousers', not the coat's."""
+    own = known[np.isin(surface.part[known], (part, OTHER_SIDE.get(part, part)))]
+    if len(own) == 0:
+        own = known
+    along = np.abs(surface.template[own, 0]) if part in ARMS else -surface.template[own, 1]
+    end = own[along >= np.quantile(along, 1 - _END)] if part in (*ARMS, *LEGS) else own
+    colour: np.ndarray = np.median(rgb[end], axis=0)
+    return colour
 
 
 def _skin_like(rgb: Float[np.ndarray, "n 3"], skin: Float[np.ndarray, "k 3"]) -> Bool[np.ndarray, " n"]:
@@ -183,11 +207,12 @@ def _hair(
         head = known[surface.part[known] == Part.HEAD]
         seen = head[template[head, 1] > np.quantile(template[head, 1], 0.85)] if len(head) > _ENOUGH else known
     skin = known[surface.face[known]]
-    if len(skin) > _ENOUGH and len(seen) > 2 * _ENOUGH:  # a bare forehead is no hair
-        tone, typical = np.median(rgb[skin], axis=0), np.median(rgb[seen], axis=0)
-        apart = np.linalg.norm(typical - tone)
-        if apart > _SAME_MATERIAL:
-            seen = seen[np.linalg.norm(rgb[seen] - tone, axis=1) > 0.5 * apart]
+    if len(skin) > _ENOUGH and len(seen) > 2 * _ENOUGH:  # bare foreheads, temples and ears are no hair
+        height = template[seen, 1]
+        tone, typical = np.median(rgb[skin], axis=0), np.median(rgb[seen[height > np.quantile(height, 0.6)]], axis=0)
+        if np.linalg.norm(typical - tone) > _SAME_MATERIAL:
+            like = np.linalg.norm(rgb[seen] - typical, axis=1) < np.linalg.norm(rgb[seen] - tone, axis=1)
+            seen = seen[like] if like.sum() > _ENOUGH else seen
     k = min(_MEDIAN_OF, len(seen))
     near = cKDTree(template[seen] * _HAIR_METRIC).query(template[hair] * _HAIR_METRIC, k=k)[1].reshape(len(hair), k)
     typical = np.median(rgb[seen][near], axis=1)

@@ -92,7 +92,7 @@ def build_figure(body: BodyModel, look: Look) -> Figure:
         joints=body.rest_joints(betas).astype(np.float64),
         landmarks=(corners * body.mediapipe_bary_coords[:, :, None]).sum(axis=1),
         neighbours=neighbours,
-        stretch=_widest_stretch(body, vertices, faces),
+        stretch=widest_stretch(body, vertices, faces),
         shade=ambient(vertices, normals, neighbours),
     )
 
@@ -117,7 +117,7 @@ def _refine_face(vertices: Float64[np.ndarray, "v 3"], body: BodyModel) -> Float
     return np.stack([x * narrower, y, np.where(around_nose > 0.01, flatter, z)], axis=1)
 
 
-def _widest_stretch(
+def widest_stretch(
     body: BodyModel, vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]
 ) -> Float64[np.ndarray, " v"]:
     """Area around each vertex under blink, open jaw, smile and pucker over that at rest, at most 9."""
