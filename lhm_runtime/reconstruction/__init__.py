@@ -17,10 +17,12 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from lhm_runtime.reconstruction import recipe  # noqa: PLC0415
+        import cv2  # noqa: F401, PLC0415
     except ImportError as error:
         raise BackendError(
             f"OpenCV, which photos are worked on with, does not load: {error}. Install it with pip install "
             "opencv-contrib-python; on Debian and Ubuntu it also needs apt-get install libgl1 libglib2.0-0"
         ) from error
+    from lhm_runtime.reconstruction import recipe  # noqa: PLC0415
+
     return getattr(recipe, name)

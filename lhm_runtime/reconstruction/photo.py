@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from lhm_runtime.avatar import Shown
 from lhm_runtime.errors import InvalidInputError, PhotoError
 from lhm_runtime.motion.person_choice import Body, choose_person
 from lhm_runtime.reconstruction.matting import keep_large_parts, refine_matte
-from lhm_runtime.reconstruction.photo_doubts import Shot, list_doubts, shot_of
+from lhm_runtime.reconstruction.photo_doubts import list_doubts, shot_of
 from lhm_runtime.reconstruction.picture import check_size, read_mask, read_picture
 from lhm_runtime.reconstruction.still_models import Person, StillModels
 from lhm_runtime.types import Landmarks
@@ -45,7 +46,7 @@ class Photo:
     """What was found of the person."""
     sha256: str
     """Of the file, hex; of the pixels where there was no file."""
-    shot: Shot
+    shot: Shown
     """How much of the person is seen."""
     warnings: tuple[str, ...]
     """What is unsure, one sentence each."""
