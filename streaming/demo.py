@@ -34,6 +34,8 @@ def run_demo(config: Config, *, browser: bool, find_port: bool, check_to: Path |
     """
     if find_port:
         config = _with_free_port(config)
+    if "level" not in config.log.model_fields_set:  # who tries it wants to read the link, not the log
+        config = config.model_copy(update={"log": config.log.model_copy(update={"level": "warning"})})
 
     async def attend(services: Services, address: str) -> None:
         failed = await _show_progress(services, start_missing(services, DEMO))
