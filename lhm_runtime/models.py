@@ -87,7 +87,7 @@ def find_model(name: str) -> Path:
     if model is None:
         raise InvalidInputError(f"no model is called {name!r}; known: {', '.join(known.name for known in MODELS)}")
     findings = []
-    for folder in _folders():
+    for folder in model_folders():
         path = folder / name
         fault = _find_fault(path, model)
         if not fault:
@@ -100,7 +100,8 @@ def find_model(name: str) -> Path:
     )
 
 
-def _folders() -> list[Path]:
+def model_folders() -> list[Path]:
+    """Where weight files are looked for, in this order: the package, the folder named by the environment, the cache."""
     named = os.environ.get(MODELS_VARIABLE)
     return [_ASSETS, *([Path(named)] if named else []), _cache_folder() / "lhm-live" / "models"]
 

@@ -33,6 +33,12 @@ COMMANDS: Final = {
         "Serve the studio page: photos become avatars, cameras move them, browsers watch.",
         _LIVE,
     ),
+    "feed": Place(
+        "feed_command",
+        "feed",
+        "Play a motion file to a session, a broker or VTuber software, as if it were a live rig.",
+        _LIVE,
+    ),
     "reconstruct": Place(
         "reconstruct_command",
         "reconstruct_command",
@@ -74,6 +80,15 @@ COMMANDS: Final = {
         "import_ply_command",
         "Make an avatar of a .ply: every Gaussian follows the nearest spot of the free body.",
         _FILES,
+    ),
+    "inspect": Place(
+        "inspect_command",
+        "inspect",
+        "Look at an avatar before it is moved, or at what LHM's network makes of a photo.",
+        _FILES,
+    ),
+    "models": Place(
+        "models_command", "app", "List weight files: sizes, licences, where from, which are here; fetch them.", _MACHINE
     ),
     "doctor": Place(
         "doctor_command", "doctor", "Say what works on this machine, what does not, and how to get it.", _MACHINE

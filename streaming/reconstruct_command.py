@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lhm_runtime.avatar import save_avatar
 from lhm_runtime.errors import PhotoError
+from streaming.lhm_options import DeviceOption, DtypeOption, WeightsOption
 from streaming.picture_files import write_sheet
 from streaming.video_input import VideoInput
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
-MethodChoice = Literal["auto", "projection"]
+MethodChoice = Literal["auto", "projection", "lhm", "lhm-mini", "lhm-500m", "lhm-500m-hf", "lhm-1b", "lhm-1b-hf"]
 
 _LOOKS = 40
 """Frames of a turning video that are looked at."""
@@ -58,15 +59,22 @@ def reconstruct_command(
         Path | None, typer.Option(metavar="SHEET.png", help="Also draw a sheet: sides, poses, expressions.")
     ] = None,
     method: Annotated[
-        MethodChoice, typer.Option(help="projection needs no weights; auto takes the best that is installed.")
+        MethodChoice,
+        typer.Option(
+            help="projection needs no weights; lhm-... is LHM's network of that name, lhm the best that is here; auto "
+            "takes it for one photo where it is here, and says what it took."
+        ),
     ] = "auto",
     count: Annotated[
-        int, typer.Option(min=10_000, max=160_000, help="Gaussians: more show finer detail and take longer to draw.")
+        int, typer.Option(min=10_000, max=160_000, help="Gaussians of a projection: more show finer detail.")
     ] = 40_000,
     person: Annotated[int, typer.Option(min=1, help="Who, where PHOTO shows several: 1 is the largest.")] = 1,
     mask: Annotated[
         Path | None, typer.Option(help="A picture of PHOTO's shape, white where the person is; found if left out.")
     ] = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Make an avatar of a photo, in seconds and on this machine alone.
 
@@ -79,6 +87,7 @@ def reconstruct_command(
       lhm-live reconstruct front.jpg --back back.jpg --side left.jpg -o me.avatar
       lhm-live reconstruct turning.mp4 -o me.avatar
       lhm-live reconstruct friends.jpg --person 2 -o friend.avatar
+      lhm-live reconstruct me.jpg --method lhm-500m -o me.avatar    its weights: lhm-live models
     """
     out = photo.with_suffix(".avatar") if out is None else out
     if out.suffix.lower() != ".avatar":
@@ -109,13 +118,19 @@ def reconstruct_command(
                 for path in more:
                     reading("finding the person", len(photos) / (1 + len(more)))
                     photos.append(read_photo(path, models=models))
-        made = reconstruct(photos, method=method, count=count, progress=making)
+        made = reconstruct(
+            photos, method=method, count=count, progress=making, weights=weights, device=device, precision=dtype
+        )
         save_avatar(made.avatar, out)
         if preview is not None:
             from streaming.preview import COLUMNS, draw_preview  # noqa: PLC0415
 
             drawing("drawing the preview", 0.0)
             write_sheet(preview, draw_preview(made), columns=COLUMNS)
+    say = Console(stderr=True, soft_wrap=True, highlight=False).print
+    say(f"method: {made.method}", markup=False)
+    for cost in made.costs:
+        say(f"  {cost}", markup=False)
     _report(made.warnings, f"{len(made.avatar)} Gaussians from {_count_photos(len(made.photos))}", out, preview)
 
 

@@ -66,7 +66,10 @@ def _make(order: Order, tell: Callable[[str, float], None]) -> None:
     else:
         from lhm_runtime.reconstruction import reconstruct  # noqa: PLC0415
 
-        made = reconstruct(Path(order.photo), progress=lambda stage, done: tell(stage, _RECONSTRUCTED * done))
+        # nobody waits in a browser for what LHM takes on a CPU: without a card this is projection
+        made = reconstruct(
+            Path(order.photo), device="cuda", progress=lambda stage, done: tell(stage, _RECONSTRUCTED * done)
+        )
         avatar, warnings = made.avatar, made.warnings
         _write_backdrop(made.photos[0].rgb, Path(order.backdrop))
     tell("drawing the preview", _RECONSTRUCTED)

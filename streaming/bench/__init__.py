@@ -2,12 +2,13 @@
 
 import typer
 
-from streaming.bench import avatar, fanout, latency, motion, rasterizer, session
+from streaming.bench import avatar, fanout, latency, lhm, motion, rasterizer, session
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(rasterizer.rasterizer)
 app.command()(motion.motion)
 app.command()(avatar.avatar)
+app.command()(lhm.lhm)
 app.command()(session.session)
 app.command()(latency.latency)
 app.command()(fanout.fanout)

@@ -20,12 +20,9 @@ from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import NUM_JOINTS, PARENTS
 from lhm_runtime.errors import FileFormatError
 from lhm_runtime.reconstruction.lhm.animation import PointRig
-from lhm_runtime.reconstruction.lhm.config import VARIANTS, LhmConfig, find_variant
+from lhm_runtime.reconstruction.lhm.config import CONFIG_NAME, VARIANTS, WEIGHTS_NAME, LhmConfig, find_variant
 from lhm_runtime.reconstruction.lhm.dinov2 import HeadEncoder
 from lhm_runtime.reconstruction.lhm.network import LhmNetwork
-
-FILE_NAME: Final = "model.safetensors"
-CONFIG_NAME: Final = "config.json"
 
 Kind = Literal["float", "int", "bool"]
 
@@ -69,16 +66,16 @@ class Checkpoint:
     def load_head_encoder(self, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> HeadEncoder:
         """The fine-tuned DINOv2 with its fusion head; drop it after use, the network does not need it."""
         with torch.device("meta"):
-            module = HeadEncoder(self.config.dino, self.config.head_feature_dim)
+            module = HeadEncoder(self.config.dino, self.config.head_feature_dim).to(dtype)
         self._fill(module, {key: _HEAD_ENCODER + key for key in module.state_dict()}, device)
-        return module.to(dtype)
+        return module
 
     def load_network(self, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> LhmNetwork:
         """Point embedding, transformer and decoder; ``dtype`` is that of the transformer's weights."""
         with torch.device("meta"):
-            module = LhmNetwork(self.config)
+            module = LhmNetwork(self.config).to_precision(dtype)
         self._fill(module, {key: _published(key) for key in module.state_dict()}, device)
-        return module.to_precision(dtype)
+        return module
 
     def read_rig(self) -> PointRig:
         """Skinning, shape, expression and flags of each query point."""
@@ -127,9 +124,11 @@ class Checkpoint:
         )
 
     def _fill(self, module: nn.Module, published: Mapping[str, str], device: str) -> None:
-        """Give a module on the meta device its weights, by our and published key."""
+        """Give a module on the meta device its weights, in its dtypes, by our and published key."""
+        dtypes = {ours: tensor.dtype for ours, tensor in module.state_dict().items()}
         with _open(self.path, device) as file:
-            state = {ours: file.get_tensor(theirs).float() for ours, theirs in published.items()}
+            # one after the other: what is read as float32 and kept as less is never there as a whole
+            state = {ours: file.get_tensor(theirs).to(dtypes[ours]) for ours, theirs in published.items()}
         module.load_state_dict(state, assign=True)
         module.eval().requires_grad_(requires_grad=False)
 
@@ -143,8 +142,9 @@ def open_checkpoint(path: Path, variant: str | None = None, config: LhmConfig | 
 
     Args:
         path: ``model.safetensors``, or a folder with it, also below ``step_...`` as ModelScope packs it.
-        variant: the published name that is asked for. Without it, the file tells which of them it is.
-        config: of a network that is not published; or else ``config.json`` beside the file is compared.
+        variant: the published name that is asked for. Without it, the file tells which of them it is, or
+            ``config.json`` beside it tells what else it is.
+        config: of the network, for those who know better than that file.
 
     Raises:
         FileFormatError: no file, a truncated or foreign one, another variant than asked for, or tensors that are
@@ -217,11 +217,11 @@ def _published(key: str) -> str:
 def _find(path: Path) -> Path:
     if path.is_file():
         return path
-    steps = sorted(path.glob(f"step_*/{FILE_NAME}"), reverse=True)
-    for candidate in (path / FILE_NAME, *steps):
+    steps = sorted(path.glob(f"step_*/{WEIGHTS_NAME}"), reverse=True)
+    for candidate in (path / WEIGHTS_NAME, *steps):
         if candidate.is_file():
             return candidate
-    raise FileFormatError(f"no checkpoint at {path}: expected {FILE_NAME} there, from one of {', '.join(VARIANTS)}")
+    raise FileFormatError(f"no checkpoint at {path}: expected {WEIGHTS_NAME} there, from one of {', '.join(VARIANTS)}")
 
 
 def _list_tensors(path: Path) -> dict[str, Needed]:
@@ -248,8 +248,13 @@ def _choose_config(path: Path, found: Mapping[str, Needed], variant: str | None)
     names = [name for name, one in VARIANTS.items() if (one.config.layers, one.config.points) == sizes]
     what = f"{sizes[0]} layers and {sizes[1]} points, as {' and '.join(names) or 'no published network'}"
     if variant is None:
+        beside = path.with_name(CONFIG_NAME)
+        if not names and beside.is_file():
+            return LhmConfig.read(beside)
         if not names:
-            raise FileFormatError(f"{path} has {what}; published are {', '.join(VARIANTS)}")
+            raise FileFormatError(
+                f"{path} has {what}; published are {', '.join(VARIANTS)}, and no {CONFIG_NAME} beside it says more"
+            )
         return VARIANTS[names[0]].config
     config = find_variant(variant).config
     if sizes != (config.layers, config.points):

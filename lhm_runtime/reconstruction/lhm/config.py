@@ -9,6 +9,10 @@ from typing import Any, Final
 
 from lhm_runtime.errors import FileFormatError, InvalidInputError
 
+WEIGHTS_NAME: Final = "model.safetensors"
+CONFIG_NAME: Final = "config.json"
+"""Files of a published checkpoint."""
+
 HEAD_POINTS: Final = 0.25
 """Share of the query points that lie on the head; they come last."""
 
@@ -22,6 +26,12 @@ class DinoConfig:
     heads: int
     taps: tuple[int, ...]
     """Blocks whose outputs make the feature pyramid, ascending."""
+
+    @staticmethod
+    def from_sizes(sizes: Mapping[str, Any]) -> "DinoConfig":
+        """Of ``width``, ``depth``, ``heads`` and ``taps``; raises KeyError, TypeError or ValueError."""
+        width, depth, heads = (int(sizes[key]) for key in ("width", "depth", "heads"))
+        return DinoConfig(width, depth, heads, tuple(int(tap) for tap in sizes["taps"]))
 
 
 DINO_VIT_L: Final = DinoConfig(width=1024, depth=24, heads=16, taps=(4, 11, 17, 23))
@@ -80,13 +90,16 @@ class LhmConfig:
 
         Args:
             model: the content of a checkpoint's ``config.json``.
-            dino: sizes of the head encoder, instead of those that ``encoder_model_name`` stands for.
+            dino: sizes of the head encoder, instead of those that ``encoder_model_name`` stands for. A network that is
+                not published may tell them under the key ``dino``, as ``DinoConfig.from_sizes`` reads them.
 
         Raises:
             FileFormatError: a key is missing, or names a network that is not this one.
         """
         try:
-            if dino is None:
+            if dino is None and "dino" in model:
+                dino = DinoConfig.from_sizes(model["dino"])
+            elif dino is None:
                 _require(model, "encoder_model_name", "dinov2_vitl14_reg")
             _require(model, "transformer_type", "sd3_mm_bh_cond")
             _require(model, "gs_use_rgb", True)
@@ -163,6 +176,11 @@ def find_variant(name: str) -> Variant:
     if variant is None:
         raise InvalidInputError(f"no LHM network is called {name!r}; published are {', '.join(VARIANTS)}")
     return variant
+
+
+def source_size(config: LhmConfig) -> int:
+    """Of the pictures that a network was made for; of those that are not published, the larger ones'."""
+    return next((one.source_size for one in VARIANTS.values() if one.config == config), _500M.source_size)
 
 
 def _require(section: Mapping[str, Any], key: str, expected: object) -> None:

@@ -126,8 +126,8 @@ def load_sapiens(
 ) -> Any:
     """The body encoder from a file: TorchScript (``.pt2``), safetensors, or a pickled state dict (``.pth``).
 
-    TorchScript runs in the precision it was saved in; the others become ``Sapiens``, of which ``dtype`` is the
-    weights'. Nothing in a pickle is run but tensors.
+    All become ``Sapiens``, of which ``dtype`` is the weights'. Only TorchScript in float32 on a CPU runs as it was
+    saved, and one of other keys or sizes everywhere. Nothing in a pickle is run but tensors.
 
     Raises:
         FileFormatError: the file is absent, damaged, or of other keys or shapes; the message names them.
@@ -139,11 +139,26 @@ def load_sapiens(
         )
     try:
         if _is_torchscript(path):
-            return torch.jit.load(str(path), map_location=device).eval()
+            return _load_torchscript(path, device, dtype, config)
         state = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, OSError, EOFError) as error:
         raise FileFormatError(f"{path} is damaged or no Sapiens file: {error}") from error
     return _assemble(path, state, config).to(device=device, dtype=dtype)
+
+
+def runs_as_saved(dtype: torch.dtype, device: str) -> bool:
+    """Whether a TorchScript file runs with its own code: elsewhere ours takes its weights, in less memory."""
+    return dtype == torch.float32 and device == "cpu"
+
+
+def _load_torchscript(path: Path, device: str, dtype: torch.dtype, config: SapiensConfig) -> Any:
+    script = torch.jit.load(str(path), map_location="cpu").eval()
+    if not runs_as_saved(dtype, device):
+        state = script.state_dict()
+        position = next((value for key, value in state.items() if key.removeprefix("backbone.") == "pos_embed"), None)
+        if position is not None and position.shape == (1, 1 + config.grid**2, config.width):
+            return _assemble(path, state, config).to(device=device, dtype=dtype)
+    return script.to(device)
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -40,9 +40,14 @@ def run(photo: Photo, golden: Golden, sapiens: Path, **options: object) -> Canon
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_photo_becomes_an_avatar(photo: Photo, compact: Golden, sapiens: Path) -> None:
-    stages: list[str] = []
-    canonical = run(photo, compact, sapiens, progress=lambda stage, done: stages.append(f"{stage} {done}"))
-    assert stages == ["cutting out 0.0", "body features 0.25", "head features 0.5", "transformer 0.75"]
+    told: list[tuple[str, float]] = []
+    canonical = run(photo, compact, sapiens, progress=lambda stage, done: told.append((stage, done)))
+    stages = ["cutting out", "body features", "head features", "transformer"]
+    assert [stage for stage, _ in told] == [*stages, *["transformer"] * compact.config.layers]
+    shares = [done for _, done in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
+    assert [cost.stage for cost in canonical.costs] == stages
     metadata = AvatarMetadata("lhm-golden", canonical.body.name, "", "CC-BY-NC-4.0", "2026-01-31T12:00:00+00:00")
     avatar = make_avatar(canonical.gaussians, canonical.rig, canonical.body, metadata)
     avatar.validate()

@@ -124,3 +124,20 @@ def test_wrong_pictures_and_features(sapiens: Sapiens, image: torch.Tensor) -> N
         sapiens(torch.zeros(1, 3, 20, 24))
     with pytest.raises(InvalidInputError, match="gave Tensor, expected a feature map"):
         encode_body(lambda picture: picture.mean(), image)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_half_precision_takes_the_script_s_weights(sapiens: Sapiens, image: torch.Tensor, tmp_path: Path) -> None:
+    """In half the memory, and near what the script gives; a script of other sizes runs as it is."""
+    path = tmp_path / "sapiens.pt2"
+    torch.jit.trace(sapiens, image).save(str(path))
+    as_saved = load_sapiens(path, config=SMALL)
+    half = load_sapiens(path, config=SMALL, dtype=torch.bfloat16)
+    assert isinstance(half, Sapiens)
+    assert not isinstance(as_saved, Sapiens)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
+    with torch.inference_mode():
+        expected = encode_body(as_saved, image)
+        error = (encode_body(half, image) - expected).abs()
+    assert 0 < error.mean() < 0.03 * expected.abs().mean()
+    assert not isinstance(load_sapiens(path, dtype=torch.bfloat16), Sapiens)
