@@ -56,7 +56,8 @@ _FACE_OFFSETS: Final = np.array(
 _FINGERTIP = 0.9
 """Length of the last bone of a finger in lengths of the one before."""
 
-_MIRRORED_BODY = np.array([0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(i + 1 if i % 2 else i - 1 for i in range(11, 33))])
+MIRRORED_BODY: Final = np.array([0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(i + 1 if i % 2 else i - 1 for i in range(11, 33))])
+"""Body point that each becomes in the mirror."""
 
 
 def _mirrored_blendshapes(names: Sequence[str]) -> np.ndarray:
@@ -114,9 +115,9 @@ def mirror(landmarks: Landmarks) -> Landmarks:
     across = np.diag([-1, 1, 1, 1]).astype(np.float32)
     return replace(
         landmarks,
-        body_world=swap(flip_world(landmarks.body_world), _MIRRORED_BODY),
-        body_image=swap(flip_image(landmarks.body_image), _MIRRORED_BODY),
-        body_visibility=swap(landmarks.body_visibility, _MIRRORED_BODY),
+        body_world=swap(flip_world(landmarks.body_world), MIRRORED_BODY),
+        body_image=swap(flip_image(landmarks.body_image), MIRRORED_BODY),
+        body_visibility=swap(landmarks.body_visibility, MIRRORED_BODY),
         left_hand_world=flip_world(landmarks.right_hand_world),
         left_hand_image=flip_image(landmarks.right_hand_image),
         right_hand_world=flip_world(landmarks.left_hand_world),

@@ -1,6 +1,6 @@
 """Landmarks become evidence of a pose: which points of the body were seen where, and how far each may be off."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -137,6 +137,38 @@ def gather_evidence(
         bone_m=np.array([deviation for _, _, _, deviation in bones]).reshape(-1, 3),
         plumb=_plumb(world, visible, found.count),
         likely_pitch=likely_pitch,
+    )
+
+
+def add_points(
+    evidence: Evidence,
+    anchors: Anchors,
+    pixels: Float64[np.ndarray, "q 2"],
+    point_m: Float64[np.ndarray, " q"],
+) -> Evidence:
+    """The same evidence, and where further points were seen.
+
+    Args:
+        evidence: what is known already.
+        anchors: q points that follow the same skeleton, their expression in place.
+        pixels: where they were seen, from the picture's centre, x right and y up.
+        point_m: their deviations, metres at the person.
+    """
+    known, count = evidence.anchors, len(anchors.points)
+    together = replace(
+        known,
+        points=np.concatenate([known.points, anchors.points]),
+        point_shapes=np.concatenate([known.point_shapes, anchors.point_shapes]),
+        weights=np.concatenate([known.weights, anchors.weights]),
+        point_expressions=np.concatenate([known.point_expressions, anchors.point_expressions]),
+    )
+    return replace(
+        evidence,
+        anchors=together,
+        points=np.concatenate([evidence.points, len(known.points) + np.arange(count)]),
+        pixels=np.concatenate([evidence.pixels, pixels]),
+        point_m=np.concatenate([evidence.point_m, point_m]),
+        plumb=np.pad(evidence.plumb, ((0, 0), (0, count))),
     )
 
 

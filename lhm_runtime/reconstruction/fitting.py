@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.rotations import matrix_to_rotvec, rotvec_to_matrix
@@ -28,10 +28,10 @@ from lhm_runtime.types import Camera, Landmarks, SmplxPose
 FOCAL: Final = 1.2
 """Focal length that photos are taken to have, in lengths of their longer side: 43 mm in 35 mm terms."""
 
+STEADY: Final = 0.01
+"""Deviation of the pitch from one frame of a camera to the next, radians."""
 _PITCH = (0.05, 0.12)
 """Mean and deviation of how far cameras look down on people, radians."""
-_STEADY = 0.01
-"""The latter from frame to frame."""
 # weight of differences between world points, and iterations: while the pose is found, while it is made exact, and for
 # the shape of the outline
 _FIND, _EXACT, _RESHAPE = (2.0, 8), (0.7, 14), (0.7, 6)
@@ -103,19 +103,19 @@ def fit_body(
     fov_y_deg = float(np.degrees(2 * np.arctan(0.5 * image_size[1] / focal_px)))
     solver = Solver(body.rest_joints(shape), fov_y_deg=fov_y_deg, face=map_face(body.expression_names))
     solved = solver.solve(landmarks)
-    pitch = _PITCH if start is None else (_pitch_of(start.camera), _STEADY)
+    pitch = _PITCH if start is None else (pitch_of(start.camera), STEADY)
     evidence = gather_evidence(landmarks, anchors, solved.pose.expression, focal_px, pitch)
     state = BodyState(solved.pose.rotvec.astype(np.float64), np.zeros(3), shape, pitch[0])
-    state = _refine_from(evidence, _place(evidence, state), start, free_betas=betas is None)
+    state = _refine_from(evidence, place_body(evidence, state), start, free_betas=betas is None)
     if alpha is not None and betas is None and body_points(landmarks)[2][KNEES].min() > _KNEE_SEEN:
         for _ in range(_SILHOUETTES):
-            pose, camera = _level(state, body, image_size, focal_px)
+            pose, camera = level(state, body.rest_joints(state.betas), image_size, focal_px)
             outline = measure_outline(body, pose, state.betas.astype(np.float32), camera, alpha)
             state = refine(replace(evidence, outline=outline), state, _RESHAPE, free_betas=True)
 
-    pose, camera = _level(state, body, image_size, focal_px)
+    pose, camera = level(state, body.rest_joints(state.betas), image_size, focal_px)
     pose = replace(pose, expression=solved.pose.expression, timestamp_s=landmarks.timestamp_s)
-    reprojection = _reprojection(evidence, state, body)
+    reprojection = reprojection_of(evidence, state, float(np.ptp(body.rest_vertices(state.betas)[:, 1])))
     warnings = []
     if not reprojection < _POOR_FIT:
         warnings.append(f"the body's points are {reprojection:.1%} of its height off: the pose may be wrong")
@@ -125,16 +125,16 @@ def fit_body(
 def _refine_from(evidence: Evidence, solved: BodyState, start: BodyFit | None, *, free_betas: bool) -> BodyState:
     """Refine the solver's state, or that of the picture before where it explains this one better."""
     if start is not None:
-        rotvec = _camera_rotvec(start)
+        rotvec = camera_rotvec(start)
         rotvec[_FACE_JOINTS] = solved.rotvec[_FACE_JOINTS]
-        before = _place(evidence, replace(solved, rotvec=rotvec))
+        before = place_body(evidence, replace(solved, rotvec=rotvec))
         if misfit(evidence, before, _EXACT[0]) < misfit(evidence, solved, _EXACT[0]):
             return refine(evidence, before, _EXACT, free_betas=free_betas)
     found = refine(evidence, solved, _FIND, free_betas=free_betas)
     return refine(evidence, found, _EXACT, free_betas=free_betas)
 
 
-def _place(evidence: Evidence, state: BodyState) -> BodyState:
+def place_body(evidence: Evidence, state: BodyState) -> BodyState:
     """The same pose where its points project nearest to those seen: at depth d, u d = f x is linear in where it is."""
     points = pose_anchors(evidence.anchors, state.rotvec, np.zeros(3), state.betas).points[evidence.points]
     rays = evidence.pixels / evidence.focal_px
@@ -149,42 +149,61 @@ def _place(evidence: Evidence, state: BodyState) -> BodyState:
     return replace(state, transl=transl)
 
 
-def _level(state: BodyState, body: BodyModel, image_size: tuple[int, int], focal_px: float) -> tuple[SmplxPose, Camera]:
-    """Pose and camera in a world with a vertical, from a state in the camera's axes; no expression, no time."""
+def level(
+    state: BodyState, rest_joints: Float[np.ndarray, "55 3"], image_size: tuple[int, int], focal_px: float
+) -> tuple[SmplxPose, Camera]:
+    """Pose and camera in a world with a vertical, from a state in the camera's axes; no expression, no time.
+
+    Args:
+        state: where the body is, x right, y up, the camera at the origin looking along -z.
+        rest_joints: its joints at zero pose.
+        image_size: width and height of the picture, pixels.
+        focal_px: the camera's focal length.
+    """
     T_camera_world = np.eye(4)
     T_camera_world[:3, :3] = np.diag([1.0, -1.0, -1.0]) @ _turn(state.pitch)
     width, height = image_size
     camera = Camera(T_camera_world, focal_px, focal_px, width / 2, height / 2, width, height)
-    level = _turn(-state.pitch)
+    levelled = _turn(-state.pitch)
     rotations = rotvec_to_matrix(state.rotvec)
-    rotations[0] = level @ rotations[0]
-    pelvis = body.rest_joints(state.betas)[0].astype(np.float64)
-    transl = level @ (pelvis + state.transl) - pelvis
+    rotations[0] = levelled @ rotations[0]
+    pelvis = rest_joints[0].astype(np.float64)
+    transl = levelled @ (pelvis + state.transl) - pelvis
     rotvec = matrix_to_rotvec(rotations).astype(np.float32)
     return SmplxPose(rotvec, transl.astype(np.float32), np.zeros(0, np.float32), 0.0), camera
 
 
-def _camera_rotvec(fit: BodyFit) -> np.ndarray:
-    """[55, 3] rotvecs of a fit in its camera's axes."""
+def state_of(fit: BodyFit, rest_joints: Float[np.ndarray, "55 3"]) -> BodyState:
+    """What ``level`` made the fit's pose and camera of; ``rest_joints`` are those of what is posed."""
+    pitch = pitch_of(fit.camera)
+    pelvis = rest_joints[0].astype(np.float64)
+    transl = _turn(pitch) @ (pelvis + fit.pose.transl) - pelvis
+    return BodyState(camera_rotvec(fit), transl, fit.betas.astype(np.float64), pitch)
+
+
+def camera_rotvec(fit: BodyFit) -> Float64[np.ndarray, "55 3"]:
+    """The pose's rotvecs with the root's in the camera's axes: x right, y up, z backwards."""
     rotvec = fit.pose.rotvec.astype(np.float64)
-    rotvec[0] = matrix_to_rotvec(_turn(_pitch_of(fit.camera)) @ rotvec_to_matrix(rotvec[0]))
+    rotvec[0] = matrix_to_rotvec(_turn(pitch_of(fit.camera)) @ rotvec_to_matrix(rotvec[0]))
     return rotvec
+
+
+def pitch_of(camera: Camera) -> float:
+    """How far a camera looks down, radians."""
+    return float(np.arctan2(-camera.T_camera_world[2, 1], -camera.T_camera_world[2, 2]))
+
+
+def reprojection_of(evidence: Evidence, state: BodyState, height_m: float) -> float:
+    """Mean distance of the body's points from where they were seen, as a share of a person of this height."""
+    posed = pose_anchors(evidence.anchors, state.rotvec, state.transl, state.betas).points
+    depth_m = -posed[evidence.points, 2].mean()
+    height_px = evidence.focal_px * height_m / depth_m
+    count = evidence.body_count or None  # without body points in the picture, all the others
+    return float(np.linalg.norm(evidence.offsets(posed)[:count], axis=1).mean() / height_px)
 
 
 def _turn(pitch: float) -> np.ndarray:
     return rotvec_to_matrix(np.array([pitch, 0.0, 0.0]))
-
-
-def _pitch_of(camera: Camera) -> float:
-    return float(np.arctan2(-camera.T_camera_world[2, 1], -camera.T_camera_world[2, 2]))
-
-
-def _reprojection(evidence: Evidence, state: BodyState, body: BodyModel) -> float:
-    posed = pose_anchors(evidence.anchors, state.rotvec, state.transl, state.betas).points
-    depth_m = -posed[evidence.points, 2].mean()
-    height_px = evidence.focal_px * np.ptp(body.rest_vertices(state.betas)[:, 1]) / depth_m
-    count = evidence.body_count or None  # without body points in the picture, all the others
-    return float(np.linalg.norm(evidence.offsets(posed)[:count], axis=1).mean() / height_px)
 
 
 def _check_picture(

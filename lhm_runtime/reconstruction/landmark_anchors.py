@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX, NUM_JOINTS, PARENTS
@@ -78,13 +78,13 @@ class Anchors:
     """Which face points the last m of the anchors are."""
 
     def select(self, indices: Int64[np.ndarray, " q"], expression: Float64[np.ndarray, " e"]) -> "Anchors":
-        """Only these points, with this expression in place."""
+        """Only these points, with this expression in place for good."""
         return replace(
             self,
             points=self.points[indices] + self.point_expressions[indices] @ expression,
             point_shapes=self.point_shapes[indices],
             weights=self.weights[indices],
-            point_expressions=self.point_expressions[indices],
+            point_expressions=np.zeros((len(indices), 3, 0)),
         )
 
 
@@ -95,6 +95,20 @@ class PosedAnchors:
     points: Float64[np.ndarray, "p 3"]
     """World, metres."""
     T_world_joint: Float64[np.ndarray, "55 4 4"]
+
+
+def limb_anchors(rest_joints: Float[np.ndarray, "55 3"]) -> Anchors:
+    """Anchors of the 33 body points and 2 x 21 hand points of a skeleton that keeps its shape, as an avatar's does."""
+    points = _limb_points(rest_joints.astype(np.float64))
+    return Anchors(
+        joints=rest_joints.astype(np.float64),
+        joint_shapes=np.zeros((NUM_JOINTS, 3, 0)),
+        points=points,
+        point_shapes=np.zeros((len(points), 3, 0)),
+        weights=_limb_weights(),
+        point_expressions=np.zeros((len(points), 3, 0)),
+        face_points=np.zeros(0, np.int64),
+    )
 
 
 @lru_cache(maxsize=4)

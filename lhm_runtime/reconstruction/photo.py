@@ -134,7 +134,8 @@ def see_person(
             if same is not None:
                 picture, known, people, scale = nearer, known_nearer, found, nearer_scale
                 chosen = next(other for other in found if other.body is same)
-        landmarks = models.find_landmarks(_on_white(picture, known), chosen.body)
+        looked_at = _on_white(picture, known)
+        landmarks = models.find_landmarks(looked_at, models.settle_body(looked_at, chosen.body))
     matted = _estimate_matte(picture, chosen, people, matte) if known is None else known
     _require_person(name, matted, chosen.body, scale)
     return Photo(

@@ -87,7 +87,7 @@ def refine(evidence: Evidence, state: BodyState, effort: tuple[float, int], *, f
     how many iterations at most.
     """
     bone_trust, iterations = effort
-    problem = _Problem(evidence, state.transl[2], bone_trust, free_betas)
+    problem = Problem(evidence, state.transl[2], bone_trust, free_betas)
     damping = 1e-2
     posed = problem.pose(state)
     for _ in range(iterations):
@@ -111,15 +111,16 @@ def refine(evidence: Evidence, state: BodyState, effort: tuple[float, int], *, f
 
 def misfit(evidence: Evidence, state: BodyState, bone_trust: float) -> float:
     """Cost of a state as it is."""
-    problem = _Problem(evidence, state.transl[2], bone_trust, free_betas=False)
+    problem = Problem(evidence, state.transl[2], bone_trust, free_betas=False)
     posed = problem.pose(state)
     return problem.cost(state, posed, problem.robust_weights(posed))
 
 
-class _Problem:
+class Problem:
     """Sum of squares of one picture; unknown are the moving joints' rotvecs, translation, pitch, and betas if free."""
 
     def __init__(self, evidence: Evidence, depth_m: float, bone_trust: float, free_betas: bool) -> None:
+        """``depth_m``: the likely z of the translation; ``bone_trust``: the weight of the bone vectors."""
         self._seen = evidence
         self._depth_m = depth_m
         self._px_per_m = evidence.focal_px / abs(depth_m)
@@ -129,9 +130,11 @@ class _Problem:
         self._lower, self._upper = LOWER_LIMITS[evidence.moving], UPPER_LIMITS[evidence.moving]
 
     def pose(self, state: BodyState) -> PosedAnchors:
+        """The anchors of a state."""
         return pose_anchors(self._seen.anchors, state.rotvec, state.transl, state.betas)
 
-    def move(self, state: BodyState, step: np.ndarray) -> BodyState:
+    def move(self, state: BodyState, step: Float64[np.ndarray, " n"]) -> BodyState:
+        """The state with a change of the n unknowns added."""
         moving = self._seen.moving
         rotvec = state.rotvec.copy()
         rotvec[moving] += step[: 3 * len(moving)].reshape(-1, 3)
@@ -139,22 +142,25 @@ class _Problem:
         betas = state.betas + rest[4:] if self._free_betas else state.betas
         return BodyState(rotvec, state.transl + rest[:3], betas, state.pitch + float(rest[3]))
 
-    def robust_weights(self, posed: PosedAnchors) -> np.ndarray:
-        """[k, 1] by how much each point counts."""
+    def robust_weights(self, posed: PosedAnchors) -> Float64[np.ndarray, "k 1"]:
+        """By how much each point counts."""
         seen = self._seen
         weights = 1 / (self._px_per_m * seen.point_m)
         deviations = np.linalg.norm(seen.offsets(posed.points), axis=1) * weights
         weights[: seen.body_count] *= np.sqrt(_OUTLIER / np.maximum(deviations[: seen.body_count], _OUTLIER))
         return weights[:, None]
 
-    def cost(self, state: BodyState, posed: PosedAnchors, robust: np.ndarray) -> float:
+    def cost(self, state: BodyState, posed: PosedAnchors, robust: Float64[np.ndarray, "k 1"]) -> float:
+        """The sum, with these weights of the points; infinite where the body is too near the camera, or behind it."""
         if posed.points[:, 2].max() > -NEAREST_M:
             return np.inf
         rows = self._residuals(state, posed, robust)
         priors, _ = self._priors(state)
         return float(rows @ rows + priors @ priors)
 
-    def linearise(self, state: BodyState, posed: PosedAnchors, robust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def linearise(
+        self, state: BodyState, posed: PosedAnchors, robust: Float64[np.ndarray, "k 1"]
+    ) -> tuple[Float64[np.ndarray, "n n"], Float64[np.ndarray, " n"]]:
         """Gauss-Newton matrix and half the gradient of the cost."""
         rows, J = self._residuals(state, posed, robust), self._jacobian(state, posed, robust)
         priors, slopes = self._priors(state)

@@ -18,15 +18,15 @@ from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.reconstruction.fit_evidence import gather_evidence
 from lhm_runtime.reconstruction.fitting import (
     BodyFit,
-    _camera_rotvec,
-    _level,
-    _pitch_of,
-    _place,
-    _reprojection,
+    camera_rotvec,
+    level,
+    pitch_of,
+    place_body,
+    reprojection_of,
 )
 from lhm_runtime.reconstruction.landmark_anchors import PosedAnchors, find_anchors
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
-from lhm_runtime.reconstruction.pose_refinement import BodyState, Evidence, _Problem
+from lhm_runtime.reconstruction.pose_refinement import BodyState, Evidence, Problem
 from lhm_runtime.types import Landmarks
 
 _TIED: Final = np.arange(1, 22)
@@ -52,7 +52,7 @@ class _Picture:
     """One picture's part of the problem."""
 
     evidence: Evidence
-    problem: _Problem
+    problem: Problem
     tied: np.ndarray
     """Where the tied joints are among its unknowns."""
 
@@ -66,22 +66,23 @@ def share_stance(marks: Sequence[Landmarks], fits: Sequence[BodyFit], body: Body
     """
     anchors = find_anchors(body)
     betas = fits[0].betas.astype(np.float64)
-    front = _camera_rotvec(fits[0])
+    front = camera_rotvec(fits[0])
     pictures, states = [], []
     for landmarks, fit in zip(marks, fits, strict=True):
-        pitch = _pitch_of(fit.camera)
+        pitch = pitch_of(fit.camera)
         evidence = gather_evidence(landmarks, anchors, fit.pose.expression, fit.camera.fx, (pitch, _PITCH_DEVIATION))
-        rotvec = _camera_rotvec(fit)
+        rotvec = camera_rotvec(fit)
         rotvec[_TIED] = front[_TIED]
-        state = _place(evidence, BodyState(rotvec, np.zeros(3), betas, pitch))
+        state = place_body(evidence, BodyState(rotvec, np.zeros(3), betas, pitch))
         tied = np.concatenate([3 * np.flatnonzero(evidence.moving == joint) + c for joint in _TIED for c in range(3)])
-        pictures.append(_Picture(evidence, _Problem(evidence, state.transl[2], _BONE_TRUST, free_betas=False), tied))
+        pictures.append(_Picture(evidence, Problem(evidence, state.transl[2], _BONE_TRUST, free_betas=False), tied))
         states.append(state)
     states = _refine_together(pictures, states)
+    rest_joints, height_m = body.rest_joints(betas), float(np.ptp(body.rest_vertices(betas)[:, 1]))
     shared = []
     for picture, state, fit in zip(pictures, states, fits, strict=True):
         camera = fit.camera
-        pose, levelled = _level(state, body, (camera.width, camera.height), camera.fx)
+        pose, levelled = level(state, rest_joints, (camera.width, camera.height), camera.fx)
         pose = replace(pose, expression=fit.pose.expression, timestamp_s=fit.pose.timestamp_s)
         shared.append(
             replace(
@@ -89,7 +90,7 @@ def share_stance(marks: Sequence[Landmarks], fits: Sequence[BodyFit], body: Body
                 pose=pose,
                 betas=fits[0].betas,
                 camera=levelled,
-                reprojection=_reprojection(picture.evidence, state, body),
+                reprojection=reprojection_of(picture.evidence, state, height_m),
             )
         )
     return shared

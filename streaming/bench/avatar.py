@@ -236,12 +236,15 @@ def _print_stages(console: Console, results: list[dict[str, Any]]) -> None:
 
 def _print_video(console: Console, video: dict[str, Any]) -> None:
     table = Table(title=f"{video['file']}: made of frame 0, {len(video['frames'])} of {video['asked']} frames compared")
-    for name in ("frame", "whole PSNR", "SSIM", "IoU", "box PSNR", "SSIM", "IoU"):
-        table.add_column(name, justify="right")
+    columns = {"whole": "whole", "person": "box", "by_landmarks": "by landmarks"}
+    table.add_column("frame", justify="right")
+    for name in columns.values():
+        for measure in (f"{name} PSNR", "SSIM", "IoU"):
+            table.add_column(measure, justify="right")
     for frame in video["frames"]:
-        table.add_row(str(frame["frame"]), *_cells(frame["whole"]), *_cells(frame["person"]))
-    means = [_mean_cells([frame[key] for frame in video["frames"]]) for key in ("whole", "person")]
-    table.add_row("mean", *means[0], *means[1], style="bold")
+        table.add_row(str(frame["frame"]), *(cell for key in columns for cell in _cells(frame[key])))
+    means = [_mean_cells([frame[key] for frame in video["frames"]]) for key in columns]
+    table.add_row("mean", *(cell for mean in means for cell in mean), style="bold")
     console.print(table)
 
 

@@ -19,11 +19,12 @@ from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction import Method, Reconstruction, reconstruct
 from lhm_runtime.reconstruction.body_proportions import with_proportions
 from lhm_runtime.reconstruction.fitting import fit_body
+from lhm_runtime.reconstruction.following import AvatarFollower
 from lhm_runtime.reconstruction.photo import Photo, read_photo, see_person
 from lhm_runtime.reconstruction.still_models import StillModels
 from lhm_runtime.types import Camera, SmplxPose
 from streaming.bench.similarity import iou, psnr, ssim
-from streaming.bench.synthetic_people import SyntheticPerson, go_round, make_person, pelvis
+from streaming.bench.synthetic_people import TRUNK_AND_LIMBS, SyntheticPerson, go_round, make_person, middle
 from streaming.reconstruct_command import see_turning_person
 from streaming.video_file import write_video
 from streaming.video_input import VideoInput
@@ -44,7 +45,6 @@ _MARGIN = 0.03
 """Air around the person's box, in its sides."""
 _FACE_SIDE = 128
 _IRISES = (468, 473)
-_TRUNK_AND_LIMBS = 22  # the first joints
 _VIDEO_FPS = 8.0
 
 Box = tuple[int, int, int, int]
@@ -114,6 +114,8 @@ class FrameResult:
     """Over the whole frame at its own size."""
     person: Score
     """In the person's box."""
+    by_landmarks: Score
+    """Over the whole frame, with the body fitted to landmarks alone: before the pose followed the picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +159,9 @@ def measure_video(
 ) -> list[FrameResult]:
     """Reconstruct someone from a video's first frame, move them as in ``frames``; those that show nobody are left out.
 
+    Each frame's pose is fitted to its landmarks and then follows its picture (``reconstruction.following``): what is
+    measured is the avatar, with as little of a tracker's error as can be. What that is worth is reported too.
+
     Raises:
         PhotoError: the first frame shows nobody.
         FileFormatError: the video cannot be read, or has none of the frames.
@@ -176,15 +181,17 @@ def measure_video(
                 continue
             if made is None:
                 made = reconstruct([photo], method=method, count=count)
-                drawn = _Drawn(made.avatar)
+                drawn, follower = _Drawn(made.avatar), AvatarFollower(made.avatar)
                 continue
             height, width = photo.alpha.shape
             betas = made.fits[0].betas
             fit = fit_body(photo.landmarks, (width, height), body, betas=betas, start=fit, focal_px=photo.focal_px)
-            truth = photo.rgb / 255
+            truth, frame_box = photo.rgb / 255, (0, 0, width, height)
+            by_landmarks, _ = _compare(truth, photo.alpha, drawn, fit.pose, fit.camera, frame_box, height)
+            fit = follower.follow(fit, photo)
             person, _ = _compare(truth, photo.alpha, drawn, fit.pose, fit.camera, _box_of(photo.alpha))
-            whole, _ = _compare(truth, photo.alpha, drawn, fit.pose, fit.camera, (0, 0, width, height), height)
-            results.append(FrameResult(frame.index, whole, person))
+            whole, _ = _compare(truth, photo.alpha, drawn, fit.pose, fit.camera, frame_box, height)
+            results.append(FrameResult(frame.index, whole, person, by_landmarks))
             if frame.index >= frames[-1]:
                 break
     if made is None or not results:
@@ -234,13 +241,18 @@ def _film(person: SyntheticPerson, models: StillModels) -> list[Photo]:
 def _compare_sides(
     person: SyntheticPerson, avatar: Avatar, pose: SmplxPose, camera: Camera
 ) -> tuple[dict[int, Score], list[np.ndarray]]:
-    """Turn the cameras of the truth and of the avatar alike, each round its own pelvis."""
+    """Turn the cameras of the truth and of the avatar alike, each round its own mean joint of trunk and limbs.
+
+    A picture does not tell how deep in the flesh a joint lies, and round another pivot the same avatar stands elsewhere
+    in the picture. Round the pelvis, one joint that the hips hide, avatars of one photo scored 0.3 dB less at 30
+    degrees, 0.1 more at 90 and 1.2 less at 180; round the mean of all 55 joints, half of them fingers', 2 to 3 less.
+    """
     truth, drawn = _Drawn(person.avatar), _Drawn(avatar)
     up = person.camera.T_camera_world[:3, 1]  # the vertical, in the camera's frame
     scores, pairs = {}, []
     for yaw in YAWS_DEG:
         actual = truth.draw(person.pose, person.camera_from(yaw))
-        turned = go_round(camera, pelvis(avatar, pose), up, float(np.radians(yaw)))
+        turned = go_round(camera, middle(avatar, pose), up, float(np.radians(yaw)))
         rgb = actual[:, :, :3] / np.maximum(actual[:, :, 3:], 1e-6)
         scores[yaw], pair = _compare(rgb, actual[:, :, 3], drawn, pose, turned, _box_of(actual[:, :, 3]))
         pairs.append(pair)
@@ -251,7 +263,7 @@ def _stand_alike(person: SyntheticPerson, avatar: Avatar) -> tuple[SmplxPose, Ca
     """The true pose, and a camera before which an avatar of another size stands where the person does."""
     pose = replace(person.pose, transl=np.zeros(3, np.float32))
     theirs, ours = (
-        forward_kinematics(pose.rotvec, who.rest_joints, transl)[:_TRUNK_AND_LIMBS, :3, 3].astype(np.float64)
+        forward_kinematics(pose.rotvec, who.rest_joints, transl)[:TRUNK_AND_LIMBS, :3, 3].astype(np.float64)
         for who, transl in ((person.avatar, person.pose.transl), (avatar, pose.transl))
     )
     size = np.linalg.norm(theirs - theirs.mean(0)) / np.linalg.norm(ours - ours.mean(0))

@@ -19,6 +19,8 @@ from lhm_runtime.reconstruction.builtin_person.shading import Rgb, noise
 from lhm_runtime.types import Camera, SmplxPose
 
 PHOTO_SIZE = (768, 1024)
+TRUNK_AND_LIMBS = 22
+"""How many of the joints these are: the first ones."""
 _PHOTO_FOV_DEG = (35.0, 55.0)  # from a portrait lens to a phone's main camera
 _GAUSSIANS = 60_000
 
@@ -35,9 +37,9 @@ class SyntheticPerson:
     camera: Camera
 
     def camera_from(self, yaw_deg: float) -> Camera:
-        """The camera gone round the person's pelvis by ``yaw_deg``, towards their left side."""
+        """The camera gone round the person by ``yaw_deg``, towards their left side."""
         up = self.camera.T_camera_world[:3, 1]  # the vertical, in the camera's frame
-        return go_round(self.camera, pelvis(self.avatar, self.pose), up, float(np.radians(yaw_deg)))
+        return go_round(self.camera, middle(self.avatar, self.pose), up, float(np.radians(yaw_deg)))
 
     def draw(self, camera: Camera) -> np.ndarray:
         """[h, w, 4] float32, premultiplied, from any camera."""
@@ -64,10 +66,11 @@ def go_round(camera: Camera, pivot: np.ndarray, axis: np.ndarray, angle: float) 
     return replace(camera, T_camera_world=T @ camera.T_camera_world)
 
 
-def pelvis(avatar: Avatar, pose: SmplxPose) -> np.ndarray:
-    """[3] where it is, metres."""
-    at: np.ndarray = forward_kinematics(pose.rotvec, avatar.rest_joints, pose.transl)[0, :3, 3]
-    return at
+def middle(avatar: Avatar, pose: SmplxPose) -> np.ndarray:
+    """[3] the mean joint of trunk and limbs, metres: no single joint's error moves it much."""
+    joints = forward_kinematics(pose.rotvec, avatar.rest_joints, pose.transl)[:TRUNK_AND_LIMBS, :3, 3]
+    mean: np.ndarray = joints.mean(axis=0)
+    return mean
 
 
 def make_person(seed: int, count: int = _GAUSSIANS) -> SyntheticPerson:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sightings import camera_looking_down, see
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX
@@ -14,7 +15,10 @@ from lhm_runtime.body.kinematics import forward_kinematics
 from lhm_runtime.body.rotations import rotvec_to_matrix
 from lhm_runtime.motion.landmark_points import ANKLES, ELBOWS, HIPS, KNEES, SHOULDERS, WRISTS
 from lhm_runtime.motion.procedural import relaxed_pose
-from lhm_runtime.reconstruction.fit_evidence import unbend
+from lhm_runtime.reconstruction.body_proportions import with_proportions
+from lhm_runtime.reconstruction.fit_evidence import add_points, gather_evidence, unbend
+from lhm_runtime.reconstruction.landmark_anchors import find_anchors, pose_anchors
+from lhm_runtime.reconstruction.pose_refinement import BodyState, misfit
 
 SEEN = np.ones(33)
 JOINTS = {"shoulder": SHOULDERS, "elbow": ELBOWS, "wrist": WRISTS, "hip": HIPS, "knee": KNEES, "ankle": ANKLES}
@@ -104,3 +108,21 @@ def test_no_bone_changes_its_length(noise: np.ndarray, yaw: float) -> None:
 
 def test_points_that_fall_together_stay_finite() -> None:
     assert np.isfinite(unbend(np.zeros((33, 3)), SEEN)).all()
+
+
+def test_points_added_count_as_much_as_they_are_off() -> None:
+    body = with_proportions(BodyModel.default())
+    anchors, betas = find_anchors(body), np.zeros(14)
+    rotvec, transl = relaxed_pose().rotvec.astype(np.float64), np.array([0.0, 0.4, -2.5])
+    camera = camera_looking_down(0.0)
+    landmarks = see(body, rotvec, transl, betas, camera, hands=False)
+    evidence = gather_evidence(landmarks, anchors, np.zeros(52, np.float32), camera.fx, (0.0, 0.1))
+    state = BodyState(rotvec, transl, betas, 0.0)
+    further = anchors.select(np.array([70, 71]), np.zeros(52))
+    points = pose_anchors(further, rotvec, transl, betas).points
+    seen = camera.fx * points[:, :2] / -points[:, 2:]
+    deviation_m, off_m = np.array([0.01, 0.02]), 0.03
+    off_px = off_m * camera.fx / -transl[2]
+    added = [misfit(add_points(evidence, further, seen + [shift, 0], deviation_m), state, 1.0) for shift in (0, off_px)]
+    assert abs(added[0] - misfit(evidence, state, 1.0)) < 1e-6
+    np.testing.assert_allclose(added[1] - added[0], ((off_m / deviation_m) ** 2).sum(), rtol=1e-6)

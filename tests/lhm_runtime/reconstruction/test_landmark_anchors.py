@@ -16,6 +16,7 @@ from lhm_runtime.reconstruction.landmark_anchors import (
     HAND_ANCHORS,
     differentiate_anchors,
     find_anchors,
+    limb_anchors,
     pose_anchors,
     right_jacobian,
 )
@@ -32,6 +33,14 @@ def body() -> BodyModel:
 def random_state(seed: int, betas: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.normal(size=(55, 3)) * 0.5, rng.normal(size=3), rng.normal(size=betas) * 0.7
+
+
+def test_a_skeleton_alone_has_the_bodys_limb_points(body: BodyModel) -> None:
+    whole = find_anchors(body)
+    rotvec, transl, betas = random_state(3, whole.joint_shapes.shape[2])
+    limbs = limb_anchors(body.rest_joints(betas))
+    expected = pose_anchors(whole, rotvec, transl, betas).points[: FACE_ANCHORS.start]
+    np.testing.assert_allclose(pose_anchors(limbs, rotvec, transl, np.zeros(0)).points, expected, atol=2e-5)
 
 
 def test_face_anchors_are_points_of_the_skin(body: BodyModel) -> None:

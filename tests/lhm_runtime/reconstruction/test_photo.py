@@ -10,7 +10,8 @@ from PIL import Image
 
 import lhm_runtime
 from lhm_runtime.errors import InvalidInputError, PhotoError
-from lhm_runtime.motion.landmark_points import NOSE, SHOULDERS
+from lhm_runtime.motion.landmark_points import MIRRORED_BODY, NOSE, SHOULDERS
+from lhm_runtime.motion.person_choice import Body
 from lhm_runtime.reconstruction.photo import LARGEST_SIDE, SMALLEST_SIDE, Photo, read_photo, see_person
 from lhm_runtime.reconstruction.still_models import StillModels
 
@@ -186,3 +187,25 @@ def test_the_cameras_focal_length_is_read(models: StillModels, tmp_path: Path, p
     Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
     photo = read_photo(tmp_path / "photo.png", models=models)
     assert photo.focal_px == pytest.approx(26 / 43.27 * np.hypot(768, 1024), rel=1e-3)
+
+
+def test_a_settled_body_does_not_depend_on_the_side(pixels: np.ndarray, models: StillModels) -> None:
+    def settle(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = models.find_people(picture)[0].body
+        return found.image[11:], models.settle_body(picture, found).image[11:]
+
+    across = MIRRORED_BODY[11:] - 11
+    mirrored = np.ascontiguousarray(pixels[:, ::-1])
+    (once, settled), (other, other_settled) = settle(pixels), settle(mirrored)
+    back = [np.array([pixels.shape[1], 0]) + points[across] * [-1, 1] for points in (other, other_settled)]
+    before, after = np.linalg.norm(once - back[0], axis=1), np.linalg.norm(settled - back[1], axis=1)
+    assert after.max() < 0.6
+    assert after.mean() < 0.2 * before.mean()
+
+
+def test_who_is_somewhere_else_in_the_mirror_is_left_alone(pixels: np.ndarray, models: StillModels) -> None:
+    found = models.find_people(pixels)[0].body
+    swapped = Body(found.world[MIRRORED_BODY], found.image[MIRRORED_BODY], found.visibility)
+    assert models.settle_body(pixels, swapped) is swapped
+    nobody = np.full_like(pixels, 127)
+    assert models.settle_body(nobody, found) is found

@@ -8,7 +8,7 @@ from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.body_proportions import with_proportions
 from lhm_runtime.reconstruction.fit_evidence import gather_evidence
 from lhm_runtime.reconstruction.landmark_anchors import find_anchors
-from lhm_runtime.reconstruction.pose_refinement import BodyState, Evidence, _Problem, misfit, refine
+from lhm_runtime.reconstruction.pose_refinement import BodyState, Evidence, Problem, misfit, refine
 
 TRANSL = np.array([0.0, 0.45, -2.6])
 STEP = 1e-5
@@ -30,7 +30,7 @@ def evidence_of(seed: int) -> tuple[Evidence, BodyState]:
 @pytest.mark.parametrize("free_betas", [True, False])
 def test_gradient_is_that_of_finite_differences(free_betas: bool) -> None:
     evidence, state = evidence_of(0)
-    problem = _Problem(evidence, float(state.transl[2]), 1.0, free_betas)
+    problem = Problem(evidence, float(state.transl[2]), 1.0, free_betas)
     posed = problem.pose(state)
     robust = problem.robust_weights(posed)
     H, gradient = problem.linearise(state, posed, robust)
