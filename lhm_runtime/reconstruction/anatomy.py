@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float64, Int64
+from scipy.sparse.linalg import splu
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_NAMES
@@ -73,6 +74,10 @@ class Anatomy:
     coarse_stretching: sp.csr_array
     """[c, c] energy of differences between neighbours: what nothing is said of follows its surroundings, where
     bending alone would carry slopes on."""
+    coarse_order: Int64[np.ndarray, " c"]
+    """Order in which to eliminate the basis from such systems, that they stay sparse."""
+    vertex_order: Int64[np.ndarray, " v"]
+    """The same of the vertices, where neighbours are tied."""
     landmarks: sp.csr_array | None
     """[478, v] reads MediaPipe's face landmarks off the vertices; None for a body without them."""
     face: Bool[np.ndarray, " v"]
@@ -102,6 +107,7 @@ def study(body: BodyModel) -> Anatomy:
     average = ring_average(faces, count)
     coarse = _smooth_basis(average)
     bent = average @ coarse - coarse
+    bending = sp.csr_array(bent.T @ (sp.diags_array(np.where(np.isin(part, HANDS + FEET), _STIFFNESS, 1.0)) @ bent))
     degree = np.diff(average.indptr).astype(float)
     face = np.zeros(count, bool)
     if body.mediapipe_faces_idx is not None:
@@ -123,10 +129,10 @@ def study(body: BodyModel) -> Anatomy:
         outer=outer & skin,
         average=average,
         coarse=coarse,
-        coarse_bending=sp.csr_array(
-            bent.T @ (sp.diags_array(np.where(np.isin(part, HANDS + FEET), _STIFFNESS, 1.0)) @ bent)
-        ),
+        coarse_bending=bending,
         coarse_stretching=sp.csr_array(coarse.T @ (sp.diags_array(-degree / degree.mean()) @ bent)),
+        coarse_order=_sparing_order(bending),
+        vertex_order=_sparing_order(average),
         landmarks=_landmark_matrix(body),
         face=face,
     )
@@ -198,6 +204,14 @@ def _smooth_basis(average: sp.csr_array) -> sp.csr_array:
     smooth = sp.csr_array(keep_half @ (keep_half @ basis))
     smooth.eliminate_zeros()
     return sp.csr_array(sp.diags_array(1 / smooth.sum(axis=1)) @ smooth)
+
+
+def _sparing_order(pattern: sp.csr_array) -> Int64[np.ndarray, " n"]:
+    """Order of elimination with little fill-in for matrices of this symmetric pattern (minimum degree, Liu 1985)."""
+    dominant = sp.csr_array((np.full(pattern.nnz, -1.0), pattern.indices, pattern.indptr), shape=pattern.shape)
+    diagonal = sp.diags_array(2.0 * np.diff(pattern.indptr) + 1)
+    factors = splu(sp.csc_array(dominant + diagonal), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+    return np.argsort(factors.perm_c).astype(np.int64)
 
 
 def _landmark_matrix(body: BodyModel) -> sp.csr_array | None:

@@ -6,11 +6,11 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import FEET, HANDS, Anatomy, Part, smooth_along
-from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals, widest_stretch
+from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples, scatter, thin
 
 _OVERSAMPLING = 2.5
-_SHARE = {"head": 0.25, "hands": 0.07, "feet": 0.05}
+_SHARE = {"head": 0.25, "hands": 0.07, "feet": 0.07}
 _FACE, _SEEN = 2.5, 1.8
 """How much denser the face is than the head, and what a photo shows than what none does."""
 _BY_PIXELS = 0.75
@@ -25,6 +25,7 @@ def spread(
     rest: Float[np.ndarray, "v 3"],
     pixels: Float[np.ndarray, " v"],
     count: int,
+    stretch: Float[np.ndarray, " v"],
     body: BodyModel,
     anatomy: Anatomy,
 ) -> Samples:
@@ -32,6 +33,7 @@ def spread(
 
     Args:
         pixels: photo pixels per square metre of surface at each vertex, 0 where no photo shows it.
+        stretch: most that expressions multiply the area around each vertex by.
     """
     outer = np.flatnonzero(anatomy.outer)
     faces = anatomy.faces[outer]
@@ -53,7 +55,7 @@ def spread(
         density[region] = share * weight[region] / max((weight * area)[region].sum(), 1e-12)
     if pixels.any():
         density = (1 - _BY_PIXELS) * density + _BY_PIXELS * pixels / (pixels * area).sum()
-    density *= widest_stretch(body, rest, anatomy.faces) * _features(rest, anatomy)
+    density *= stretch * _features(rest, anatomy)
     density = smooth_along(anatomy.average, density, 1)
     candidates = scatter(rest, faces, density, int(_OVERSAMPLING * count), seed=0).on(outer)
     return thin(candidates, count, seed=0)
@@ -62,20 +64,18 @@ def spread(
 def disc_sizes(
     samples: Samples,
     normals: Float[np.ndarray, "n 3"],
-    rest: Float[np.ndarray, "v 3"],
-    body: BodyModel,
+    stretch: Float[np.ndarray, " v"],
     anatomy: Anatomy,
 ) -> Float64[np.ndarray, " n"]:
     """Standard deviations, metres, with which discs close the surface between the samples, in every expression."""
     reach, near = cKDTree(samples.points).query(samples.points, k=_NEIGHBOURS + 3)
     # the other side of a thin sheet is no neighbour
     reach = np.where((normals[near] * normals[:, None]).sum(axis=2) > 0.2, reach, np.inf)[:, 1:]
-    ordered = np.sort(reach, axis=1)[:, :_NEIGHBOURS]
-    found = np.isfinite(ordered)
-    mean = np.where(found, ordered, 0).sum(axis=1) / np.maximum(found.sum(axis=1), 1)
+    nearest = np.partition(reach, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
+    found = np.isfinite(nearest)
+    mean = np.where(found, nearest, 0).sum(axis=1) / np.maximum(found.sum(axis=1), 1)
     size: np.ndarray = _SIGMA_PER_GAP * np.where(found.any(axis=1), mean, samples.spacing)
-    stretch = samples.interpolate(anatomy.faces, widest_stretch(body, rest, anatomy.faces))
-    return np.clip(size * stretch**0.5, *_SIZES_M)
+    return np.clip(size * samples.interpolate(anatomy.faces, stretch) ** 0.5, *_SIZES_M)
 
 
 def _vertex_area(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]) -> Float64[np.ndarray, " v"]:

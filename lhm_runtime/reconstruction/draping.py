@@ -14,7 +14,7 @@ from scipy.sparse.linalg import splu
 
 from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
-from lhm_runtime.reconstruction.clothing import shoe_and_flatten
+from lhm_runtime.reconstruction.clothing import shoe_and_flatten, span_back, widen_trousers
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 from lhm_runtime.reconstruction.view import View
 
@@ -71,16 +71,19 @@ def fill_matte(
     Args:
         thicken: whether what does not show grows with the outline: a guess to be made once, from the first photo.
     """
-    points = view.posed(shoe_and_flatten(rest, anatomy) if thicken else rest)
+    unseen = unseen_vertices(view, view.posed(rest), anatomy)
+    if thicken:
+        rest = widen_trousers(span_back(shoe_and_flatten(rest, anatomy), anatomy), unseen, anatomy)
+    points = view.posed(rest)
     scale = view.pixels_per_metre(points)
     matte = (view.alpha > 0.5).astype(np.uint8)
     inside = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - matte, cv2.DIST_L2, 5)
     inside -= _INSET_M * scale
     reach = _reach(rest, anatomy)
-    unseen = unseen_vertices(view, points, anatomy)
     behind = _behind_hands(view, points, anatomy)
     for stiffness in _NORMAL_PASSES if thicken else ():
-        outline = find_outline(view, points, inside, reach, anatomy)
+        # between limbs that have grown together no outline says how thick they are
+        outline = find_outline(view, points, inside, reach, anatomy, meeting=False)
         points = points + _thicken(points, view, outline, unseen, behind, stiffness, anatomy)
     for stiffness in _PLANE_PASSES:
         outline = find_outline(view, points, inside, reach, anatomy)
@@ -143,12 +146,15 @@ def find_outline(
     inside: Float[np.ndarray, "h w"],
     reach: Float[np.ndarray, " v"],
     anatomy: Anatomy,
+    *,
+    meeting: bool = True,
 ) -> Outline:
     """Search the matte's border along the normal of each vertex on the outline.
 
     Args:
         inside: distance to the border, pixels, positive in the matte.
         reach: furthest outward move of each vertex, metres.
+        meeting: whether limbs that the matte shows grown together meet half-way.
     """
     width, height = view.size
     scale = view.pixels_per_metre(points)
@@ -187,7 +193,8 @@ def find_outline(
         & (leaves >= other)
         & (other <= _MEETING_GAP_M * scale)
     )
-    distance[meets] = other[meets] / 2
+    if meeting:
+        distance[meets] = other[meets] / 2
     known = np.isfinite(distance)
     return Outline(at[known], outward[known], distance[known])
 
@@ -226,7 +233,7 @@ def _thicken(
     low, high = (np.full(len(points), limit) for limit in _THICKEN_M)
     arm = np.isin(anatomy.part, ARMS)
     low[arm], high[arm] = _THICKEN_ARM_M
-    amount = np.clip(basis @ solve_sparse(system, outer.T @ wanted), low, high)
+    amount = np.clip(basis @ solve_sparse(system, outer.T @ wanted, anatomy.coarse_order), low, high)
     return _with_eyes(points, amount[:, None] * normals, anatomy)
 
 
@@ -261,7 +268,8 @@ def _shift(
         xx, yy = xx + pull, yy + pull
         right += [on_face.T @ (weight * off[:, c]) for c in range(2)]
     system = sp.block_array([[one + xx, xy], [xy, one + yy]], format="csc")
-    x, y = solve_sparse(system, right.ravel()).reshape(2, -1)
+    order = np.stack([anatomy.coarse_order, anatomy.coarse_order + basis.shape[1]], axis=1).ravel()
+    x, y = solve_sparse(system, right.ravel(), order).reshape(2, -1)
     moved = np.stack([basis @ x, basis @ y, np.zeros(len(points))], axis=1)
     return _with_eyes(points, moved, anatomy)
 
@@ -289,8 +297,12 @@ def _with_eyes(
     return moved
 
 
-def solve_sparse(system: sp.sparray, right: Float64[np.ndarray, "n ..."]) -> Float64[np.ndarray, "n ..."]:
-    """Solve a sparse symmetric positive definite system."""
-    factors = splu(sp.csc_array(system), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-    solution: np.ndarray = factors.solve(right)
+def solve_sparse(
+    system: sp.sparray, right: Float64[np.ndarray, "n ..."], order: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, "n ..."]:
+    """Solve a sparse symmetric positive definite system, eliminating unknowns in this order to keep it sparse."""
+    columns = sp.csc_array(system)[:, order]
+    factors = splu(sp.csc_array(sp.csr_array(columns)[order]), permc_spec="NATURAL", options={"SymmetricMode": True})
+    solution = np.empty_like(right)
+    solution[order] = factors.solve(right[order])
     return solution

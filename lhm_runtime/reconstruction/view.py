@@ -61,6 +61,11 @@ class View:
         rest: np.ndarray = np.linalg.solve(self.linear, (points - self.offset)[:, :, None])[:, :, 0] - self.smile
         return rest
 
+    def carried_by(self, weights: Float[np.ndarray, "v 55"]) -> "View":
+        """The same view of a body with other skin weights."""
+        blended = (weights.astype(np.float64) @ self.zero_to_camera.reshape(55, 12)).reshape(-1, 3, 4)
+        return replace(self, linear=blended[:, :, :3], offset=blended[:, :, 3])
+
     def project(self, points: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
         """Pixels (x, y) and depth."""
         depth = np.maximum(points[:, 2:], 1e-3)

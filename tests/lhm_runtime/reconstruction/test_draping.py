@@ -146,7 +146,7 @@ def test_nothing_hangs_out_of_the_matte_but_what_is_held(body, rest, bare):
     anatomy = study(body)
     narrow = cv2.erode(bare.astype(np.uint8), np.ones((5, 5), np.uint8))
     view = view_of(narrow, body)
-    samples = spread(rest, np.zeros(len(rest)), 3_000, body, anatomy)
+    samples = spread(rest, np.zeros(len(rest)), 3_000, np.ones(len(rest)), body, anatomy)
     patch = cover(samples, sample_normals(rest, samples, anatomy), np.zeros((3_000, 3)), thickness=0.002)
     weights = carried_weights(patch, body.skin_weights.astype(np.float64), anatomy)
     held = anatomy.part[anatomy.faces[patch.triangles, 0]] == Part.LEFT_ARM
@@ -169,5 +169,6 @@ def test_sparse_systems_are_solved():
     rng = np.random.default_rng(0)
     a = sp.random_array((50, 50), density=0.1, rng=rng)
     system = sp.csr_array(a @ a.T + sp.eye_array(50))
-    right = rng.random((50, 2))
-    np.testing.assert_allclose(system @ solve_sparse(system, right), right, atol=1e-9)
+    for right in (rng.random((50, 2)), rng.random(50)):
+        solution = solve_sparse(system, right, rng.permutation(50))
+        np.testing.assert_allclose(system @ solution, right, atol=1e-9)

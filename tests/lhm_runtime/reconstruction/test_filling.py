@@ -3,8 +3,10 @@ import pytest
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import Part, study
+from lhm_runtime.reconstruction.builtin_person.figure import widest_stretch
 from lhm_runtime.reconstruction.discs import disc_sizes, sample_normals, spread
-from lhm_runtime.reconstruction.filling import Surface, fill_unseen, scalp
+from lhm_runtime.reconstruction.filling import Surface, fill_unseen
+from lhm_runtime.reconstruction.hair import on_scalp
 
 COUNT = 6_000
 SHIRT, SKIN, JEANS, HAIR = (0.2, 0.6, 0.3), (0.85, 0.65, 0.55), (0.2, 0.25, 0.5), (0.15, 0.1, 0.08)
@@ -19,7 +21,8 @@ def body():
 def surface(body):
     anatomy = study(body)
     rest = body.v_template.astype(np.float64)
-    return Surface.of(spread(rest, np.zeros(len(rest)), COUNT, body, anatomy), rest, body, anatomy)
+    stretch = widest_stretch(body, rest, anatomy.faces)
+    return Surface.of(spread(rest, np.zeros(len(rest)), COUNT, stretch, body, anatomy), rest, body, anatomy)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,10 @@ def dressed(surface, body):
     rgb[np.isin(surface.part, (Part.LEFT_LEG, Part.RIGHT_LEG))] = JEANS
     rgb[scalp(surface, body, study(body))] = HAIR
     return rgb
+
+
+def scalp(surface, body, anatomy):
+    return on_scalp(surface.template, (surface.part == Part.HEAD) & ~surface.face, body, anatomy)
 
 
 def fill(rgb, seen, surface, body):
@@ -50,7 +57,8 @@ def test_samples_are_as_many_as_wanted_and_none_is_in_the_mouth(surface, body):
 def test_discs_are_about_as_wide_as_the_gaps_between_them(surface, body):
     anatomy = study(body)
     normals = sample_normals(surface.rest, surface.samples, anatomy)
-    sizes = disc_sizes(surface.samples, normals, surface.rest, body, anatomy)
+    stretch = widest_stretch(body, surface.rest, anatomy.faces)
+    sizes = disc_sizes(surface.samples, normals, stretch, anatomy)
     torso = surface.part == Part.TORSO
     ratio = np.median(sizes[torso]) / np.median(surface.samples.spacing[torso])
     assert 0.4 < ratio < 1
