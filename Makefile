@@ -19,7 +19,7 @@ SYSTEM_PACKAGES := libegl1 libgles2 libgl1 libglib2.0-0
 demo: $(VENV)/product streaming/web/index.html
 	@if [ -t 1 ] && [ -z "$$CI" ]; then $(BIN)/lhm-live demo; else $(BIN)/lhm-live demo --check -o demo.mp4; fi
 
-test: $(VENV)/developer $(VENV)/browser streaming/web/index.html
+test: $(VENV)/developer $(VENV)/browser $(VENV)/broker streaming/web/index.html
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -51,6 +51,10 @@ $(VENV)/system: | $(VENV)/bin/python
 # what the tests drive; where it cannot be had they skip, and say so
 $(VENV)/browser: | $(VENV)/bin/python
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/install_system_packages.sh chromium || echo "without Chromium the tests in a browser are skipped"
+	@touch $@
+
+$(VENV)/broker: | $(VENV)/bin/python
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || sh tools/install_system_packages.sh mosquitto || echo "without mosquitto the tests of MQTT are skipped"
 	@touch $@
 
 $(VENV)/product: $(BUILT_FROM) | $(VENV)/bin/python $(VENV)/system

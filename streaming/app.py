@@ -21,7 +21,7 @@ from structlog.stdlib import get_logger
 
 from lhm_runtime.errors import LhmLiveError
 from lhm_runtime.models import MODELS, find_model
-from streaming import api, lowlatency, metrics, signaling
+from streaming import api, lowlatency, metrics, pose_socket, signaling
 from streaming.avatar_store import AvatarStore
 from streaming.config import Config
 from streaming.encoder import PictureEncoder
@@ -92,6 +92,7 @@ def create_app(config: Config) -> FastAPI:
     app.add_exception_handler(Exception, _internal)
     app.include_router(api.router)
     app.include_router(signaling.router)
+    app.include_router(pose_socket.router)
     _add_health(app)
     _add_pages(app)
     return app

@@ -5,11 +5,21 @@ is handed plain values.
 """
 
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from lhm_runtime.errors import InvalidInputError
@@ -17,6 +27,7 @@ from lhm_runtime.models import MODELS_VARIABLE
 from lhm_runtime.motion.tracker import Mode
 from streaming.encoder import CEILING_BPS, Codec, Preset
 from streaming.lowlatency import Loopback
+from streaming.vmc_output import Faces
 
 PREFIX: Final = "LHM_LIVE_"
 _DELIMITER: Final = "__"
@@ -108,6 +119,88 @@ class Motion(_Section):
     lock_feet: bool = False
 
 
+Senders = tuple[IPv4Network | IPv6Network, ...]
+"""Addresses, or networks as 192.168.1.0/24."""
+
+_THIS_MACHINE: Final[Senders] = (IPv4Network("127.0.0.0/8"),)
+
+
+class Vmc(_Section):
+    """VTuber software on the other side of UDP, which asks nobody for a password."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for senders on other machines."""
+    port: int = Field(default=39539, ge=1, le=65535)
+    senders: Senders = _THIS_MACHINE
+    """Who is listened to."""
+    send_host: str = "127.0.0.1"
+    """Where sessions with ``vmc`` on send their poses."""
+    send_port: int = Field(default=39540, ge=1, le=65535)
+    faces: Faces = "arkit"
+    """What is sent of faces: ARKit's 52 shapes, or VRM's own expressions."""
+
+
+class FaceMocap(_Section):
+    """A phone with iFacialMocap on the other side of UDP."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for phones, which are other machines."""
+    port: int = Field(default=49983, ge=1, le=65535)
+    senders: Senders = _THIS_MACHINE
+    """Who is listened to."""
+    phone: str | None = None
+    """Address of a phone that waits to be asked; None: the app has our address."""
+
+
+RigName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+"""A tenant or a rig, as part of a topic."""
+
+
+class Mqtt(_Section):
+    """The broker of motion capture rigs."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=1883, ge=1, le=65535)
+    tenant: RigName = "default"
+    """Topics are lhm-live/{tenant}/{rig}/pose and .../meta."""
+    username: str | None = None
+    password: SecretStr | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    """Who vouches for the broker; None: whom the system trusts."""
+    cert_file: Path | None = None
+    """Our certificate, where the broker asks for one."""
+    key_file: Path | None = None
+    jitter_ms: dict[RigName, Annotated[float, Field(ge=0, le=1000)]] = {}
+    """Of rigs behind an uneven network: so long samples are held back to come evenly; others are shown at once."""
+
+
+class MergedPart(_Section):
+    """Who drives a part of the avatar."""
+
+    source: Literal["vmc", "facemocap", "mqtt", "browser", "replay"]
+    rig: RigName | None = None
+    replay: str | None = None
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "MergedPart":
+        for source, name in (("mqtt", "rig"), ("replay", "replay")):
+            if (self.source == source) != (getattr(self, name) is not None):
+                raise ValueError(f"{name} goes with source {source}, and only with it")
+        return self
+
+
+class Merged(_Section):
+    """The source ``merged``: each part by another; what nobody drives is at rest."""
+
+    body: MergedPart | None = None
+    head: MergedPart | None = None
+    """Neck and head; None: whoever drives the body."""
+    face: MergedPart | None = None
+    hands: MergedPart | None = None
+    """Fingers; None: whoever drives the body."""
+
+
 class Storage(_Section):
     """Where things are kept."""
 
@@ -146,6 +239,10 @@ class Config(BaseSettings):
     video: Video = Video()
     rtc: Rtc = Rtc()
     motion: Motion = Motion()
+    vmc: Vmc = Vmc()
+    facemocap: FaceMocap = FaceMocap()
+    mqtt: Mqtt = Mqtt()
+    merged: Merged = Merged()
     storage: Storage = Field(default_factory=Storage)
     log: Log = Log()
 

@@ -1,6 +1,7 @@
 """From samples to calm poses of one avatar: solve, smooth, keep the person before the camera."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -8,7 +9,9 @@ from jaxtyping import Float, Float64
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.motion.expression import Calibration, map_face
-from lhm_runtime.motion.smoothing import Smoother, SmoothingConfig
+from lhm_runtime.motion.procedural import relaxed_pose
+from lhm_runtime.motion.retargeting import BoneRotations, Convention, Retargeter
+from lhm_runtime.motion.smoothing import OneEuro, Smoother, SmoothingConfig
 from lhm_runtime.motion.solver import Solver
 from lhm_runtime.types import Landmarks, SmplxPose
 from streaming import metrics
@@ -19,6 +22,10 @@ _RECENTRE_S = np.array([1.5, 4.0, 1.5])
 """Time in which a new place becomes the middle of the picture, along each axis: a step to the side or a jump is seen,
 a chair moved away from the camera is not."""
 _GAP_S = 1.0
+_CALM = OneEuro(min_cutoff_hz=10.0, beta=1000.0, noise=0.002, lag_cutoff_hz=5.0)
+"""For bones: rigs send calm rotations, so that only jumps are held back and nothing comes late."""
+_UPPER_ARMS = {"leftupperarm", "rightupperarm", "left_shoulder", "right_shoulder"}
+"""By the names of VRM and SMPL-X."""
 
 
 Neutral = Float[np.ndarray, " 52"]
@@ -36,6 +43,12 @@ class Follower:
         """The driver's calibrated face, if there is one."""
         self._solver = self._make_solver()
         self._smoother = Smoother(SmoothingConfig(lock_feet=motion.lock_feet), avatar.rest_joints)
+        rig = SmoothingConfig(_CALM, _CALM, _CALM, _CALM, _CALM, _CALM, lock_feet=motion.lock_feet)
+        self._rig_smoother = Smoother(rig, avatar.rest_joints)
+        self._expression_names = avatar.expression_names
+        self._at_ease = relaxed_pose(avatar.expression_names)
+        self._convention: Convention = "smplx"
+        self._retargeter = Retargeter(avatar.rest_joints, avatar.expression_names)
         self._calibration: Calibration | None = None
         self._middle: Float64[np.ndarray, " 3"] | None = None
         self._time_s = 0.0
@@ -55,15 +68,32 @@ class Follower:
         metrics.STAGE_SECONDS.labels("solve").observe(time.perf_counter() - start)
         return None if pose is None else self._centre(pose)
 
-    def _pose(self, motion: Landmarks | SmplxPose) -> SmplxPose | None:
+    def _pose(self, motion: Landmarks | BoneRotations | SmplxPose) -> SmplxPose | None:
         if isinstance(motion, SmplxPose):
             return motion
+        if isinstance(motion, BoneRotations):
+            return self._turn(motion)
         if motion.body_world is None and motion.face_blendshapes is None:
             return None
         if self._calibration is not None:
             self._calibrate(motion)
         solved = self._solver.solve(motion)
         return self._smoother.smooth(solved.pose, solved.confidence)
+
+    def _turn(self, bones: BoneRotations) -> SmplxPose | None:
+        """A rig's pose on the avatar; of one that has no arms, as a face or a head has none, the rest is at ease."""
+        if not bones.names and bones.root_transl is None and bones.blendshape_values is None:
+            return None
+        if bones.convention != self._convention:  # another rig, of another size
+            self._convention = bones.convention
+            self._retargeter = Retargeter(self._rest_joints, self._expression_names)
+        pose = self._retargeter.to_pose(bones)
+        if not any(name.lower() in _UPPER_ARMS for name in bones.names):
+            listed = self._retargeter.joints_of(bones)
+            rotvec = self._at_ease.rotvec.copy()
+            rotvec[listed] = pose.rotvec[listed]
+            pose = replace(pose, rotvec=rotvec)
+        return self._rig_smoother.smooth(pose)
 
     def _calibrate(self, landmarks: Landmarks) -> None:
         if self._calibration is None:

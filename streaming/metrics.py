@@ -26,6 +26,7 @@ UNSENT_PACKETS: Final = Counter(
     "lhm_live_unsent_packets_total", "Packets dropped because the system had no room to send them."
 )
 SKIPPED_GAPS: Final = Counter("lhm_live_skipped_gaps_total", "Lost stretches of incoming video that were given up.")
+RIGS_LOST: Final = Counter("lhm_live_rigs_lost_total", "Rigs whose last will came over MQTT.")
 VIEWERS: Final = Gauge("lhm_live_viewers", "Viewers that receive packets.")
 SESSIONS: Final = Gauge("lhm_live_sessions", "Driven avatars.")
 GLASS_TO_GLASS_SECONDS: Final = Histogram(

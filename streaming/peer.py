@@ -21,6 +21,7 @@ from streaming.hub import PacketTrack
 from streaming.lowlatency import connected, make_peer_connection, prefer_codec, watch_peer
 from streaming.session import Session
 from streaming.settings import SettingsChange
+from streaming.sources.messages import Sender
 
 Role = Literal["view", "drive"]
 Message = dict[str, Any]
@@ -85,6 +86,7 @@ class Peer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._offered = False
         self._complained_at = 0.0
+        self._sender = Sender(lambda complaint: self.complain("bad_sample", complaint))
         self._connection.on("datachannel", self._adopt_channel)
         self._connection.on("track", self._adopt_track)
 
@@ -201,11 +203,7 @@ class Peer:
             channel.on("message", self._receive_control)
 
     def _receive_sample(self, message: bytes | str) -> None:
-        source = self.session.landmarks
-        source.receive(message)
-        if source.complaint is not None:
-            complaint, source.complaint = source.complaint, None
-            self.complain("bad_sample", complaint)
+        self.session.messages.receive(message, self._sender)
 
     def _receive_control(self, text: bytes | str) -> None:
         if len(text) > _MAX_CONTROL_BYTES:

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import assert_never
 
 from aiortc.mediastreams import MediaStreamTrack
+from structlog.stdlib import get_logger
 
 from lhm_runtime.avatar import Avatar
-from lhm_runtime.errors import LhmLiveError
+from lhm_runtime.errors import BackendError, LhmLiveError
 from lhm_runtime.types import SmplxPose
 from streaming.config import Config
+from streaming.drivers import assign_parts, make_network_source
 from streaming.encoder import Codec
 from streaming.follower import Follower
 from streaming.hub import PacketTrack
@@ -31,10 +33,13 @@ from streaming.recording import SUFFIXES, Room, record
 from streaming.renderer import BLEND_S, Moment, Performer, RenderThread, Submit
 from streaming.settings import MAX_BPS, NewSession, SessionState, Settings, SettingsChange
 from streaming.sources import Source
-from streaming.sources.datachannel import DataChannelSource
-from streaming.sources.idle import ease
+from streaming.sources.idle import IdleMotion, ease
+from streaming.sources.merged import Driver, MergedSource
+from streaming.sources.messages import MessageSource, Sender
 from streaming.sources.replay import ReplaySource, open_replay
 from streaming.sources.webcam import WebcamSource
+from streaming.udp import UdpPorts
+from streaming.vmc_output import VmcOutput
 
 TimedPose = tuple[SmplxPose, float | None]
 """A pose and when its driver was seen, as in Sample."""
@@ -42,6 +47,8 @@ TimedPose = tuple[SmplxPose, float | None]
 _EARLY = 0.25
 """Share of a frame by which a pose may come early and still be drawn at once: drivers are not metronomes."""
 _AUDIENCE_S = 0.2
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +67,10 @@ class Cast:
 class Session:
     """One avatar, who drives it and who watches; ``run`` it in a task."""
 
-    def __init__(self, session_id: str, avatar: Avatar, wish: NewSession, config: Config) -> None:
+    def __init__(
+        self, session_id: str, avatar: Avatar, wish: NewSession, config: Config, ports: UdpPorts | None = None
+    ) -> None:
+        """Prepare to show ``avatar`` as ``wish`` says; ``ports`` are shared by sessions that listen to the same."""
         self.id, self.wish = session_id, wish
         self.size = (wish.width or config.video.width, wish.height or config.video.height)
         self.fps = wish.fps or config.video.fps
@@ -71,11 +81,15 @@ class Session:
         """Held while avatar or source change."""
         self.on_state: Callable[[], None] = lambda: None
         """Called when ``state`` has changed."""
-        self.landmarks = DataChannelSource()
-        """Where the driver's data channel goes."""
+        self.messages = MessageSource()
+        """Where the samples of a data channel or websocket go."""
+        self.sender: Sender | None = None
+        """Who sends them over a websocket, if anybody does: the last to come."""
+        self.ended = asyncio.Event()
         self.webcam = WebcamSource(config.motion.tracker)
         """Where the driver's video track goes."""
         self._avatar, self._config = avatar, config
+        self._ports = UdpPorts() if ports is None else ports
         self._cast: Cast | None = None
         self._acting: list[asyncio.Task[None]] = []
         self._renderer = RenderThread(self.size)
@@ -93,10 +107,13 @@ class Session:
             avatar=self.wish.avatar,
             source=self.wish.source,
             replay=self.wish.replay,
+            rig=self.wish.rig,
             width=self.size[0],
             height=self.size[1],
             fps=self._renderer.fps,
             viewers=self.viewers,
+            replay_s=None if self._replay is None else self._replay.length_s,
+            place_s=None if self._replay is None else self._replay.place_s,
             recording=self.recording,
         )
 
@@ -104,6 +121,11 @@ class Session:
     def viewers(self) -> int:
         """How many are sent pictures."""
         return sum(ladder.viewers for ladder in self._ladders.values())
+
+    @property
+    def _replay(self) -> ReplaySource | None:
+        source = None if self._cast is None else self._cast.source
+        return source if isinstance(source, ReplaySource) else None
 
     @property
     def drawing(self) -> bool:
@@ -123,6 +145,7 @@ class Session:
                 tasks.create_task(self._begin(), name=f"{self.id} begin")
         finally:
             self._tasks = None
+            self.ended.set()
             if self._cast is not None:
                 await self._cast.leaving.aclose()
 
@@ -162,10 +185,14 @@ class Session:
             self._cast.follower.calibrate()
         if change.framing is not None:
             self.wish = self.wish.model_copy(update={"framing": change.framing})
+        if change.seek_s is not None and self._replay is not None:
+            self._replay.seek(change.seek_s)
         settings = change.apply(self.settings)
         if settings == self.settings:
             return
         self.settings = settings
+        if self._replay is not None:
+            self._replay.play(speed=settings.speed, loop=settings.loop)
         for track, (codec, stacked) in list(self._tracks.items()):
             ladder = self._ladder(codec, settings.stacked if stacked is None else stacked)
             if track.hub not in ladder.hubs:
@@ -177,6 +204,17 @@ class Session:
     async def feed(self, track: MediaStreamTrack) -> None:
         """Let a driver's video drive; returns when it ends. Where another source does, it is read in vain."""
         await self.webcam.feed(track)
+
+    def admit(self, sender: Sender) -> None:
+        """Let ``sender``'s samples drive, in the place of whoever came over a websocket before."""
+        if self.sender is not None:
+            self.sender.replaced.set()
+        self.sender = sender
+
+    def dismiss(self, sender: Sender) -> None:
+        """``sender`` has gone."""
+        if self.sender is sender:
+            self.sender = None
 
     async def record(self, path: Path, codec: Codec = "h264", room: Room | None = None) -> None:
         """Write what viewers see to ``path`` until cancelled or there is no room; see recording.record."""
@@ -194,7 +232,7 @@ class Session:
         else:
             performer = await asyncio.to_thread(Performer, avatar)
         follower = Follower(avatar, self._config.motion, present.follower.neutral if present else None)
-        if present is not None and present.source in (self.landmarks, self.webcam) and wish.source == self.wish.source:
+        if present is not None and present.source in (self.messages, self.webcam) and wish.source == self.wish.source:
             return Cast(performer, follower, present.source, present.leaving)
         source = await self._open_source(wish, avatar)
         leaving = AsyncExitStack()
@@ -215,26 +253,52 @@ class Session:
     async def _drive(self, cast: Cast, source: Source) -> None:
         """source -> solve -> smooth -> the newest pose."""
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, f"{self.id}-solve") as solving:
+        avatar, vmc = cast.performer.avatar, self._config.vmc
+        with (
+            VmcOutput(vmc.send_host, vmc.send_port, avatar.rest_joints, avatar.expression_names, vmc.faces) as output,
+            ThreadPoolExecutor(1, f"{self.id}-solve") as solving,
+        ):
             async for sample in source:
                 pose = await loop.run_in_executor(solving, cast.follower.follow, sample)
-                if pose is not None:
-                    cast.poses.put((pose, sample.captured_ms))
+                if pose is None:
+                    continue
+                cast.poses.put((pose, sample.captured_ms))
+                if self.settings.vmc:
+                    try:
+                        await loop.run_in_executor(solving, output.send, pose)
+                    except BackendError as error:
+                        _log.warning("no VMC output", session=self.id, reason=str(error))
+                        self.change(SettingsChange(vmc=False))
 
     async def _open_source(self, wish: NewSession, avatar: Avatar) -> Source | None:
         match wish.source:
-            case "browser":
-                return self.landmarks
+            case "browser" | "socket":
+                return self.messages
             case "webcam":
                 return self.webcam
             case "replay":
                 name, folder = wish.replay or "", self._config.storage.replays
                 motion = await asyncio.to_thread(open_replay, name, folder, avatar.expression_names)
-                return ReplaySource(motion, self.fps)
+                return ReplaySource(motion, self.fps, speed=self.settings.speed, loop=self.settings.loop)
+            case "vmc" | "facemocap" | "mqtt":
+                return make_network_source(wish.source, wish.rig, self._config, self._ports)
+            case "merged":
+                return await self._merge(wish, avatar)
             case "idle":
                 return None
             case other:
                 assert_never(other)
+
+    async def _merge(self, wish: NewSession, avatar: Avatar) -> Source:
+        drivers = {}
+        for choice, parts in assign_parts(self._config.merged).items():
+            source = await self._open_source(wish.model_copy(update=choice.model_dump()), avatar)
+            if source is not None:
+                follower = Follower(avatar, self._config.motion)
+                drivers[" ".join([choice.source, choice.rig or choice.replay or ""])] = Driver(
+                    parts, source, follower.follow
+                )
+        return MergedSource(drivers, IdleMotion(avatar.expression_names).pose, self._config.motion.silence_s)
 
     async def _animate(self, cast: Cast) -> None:
         """Ask for a picture whenever there is a new pose, and at a steady rate while idle motion is in it."""

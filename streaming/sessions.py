@@ -22,6 +22,7 @@ from streaming.recording_store import RecordingFacts, RecordingStore
 from streaming.session import Session
 from streaming.settings import NewSession, SessionChange
 from streaming.sources.replay import list_replays
+from streaming.udp import UdpPorts
 
 _SWEEP_S: Final = 2.0
 _GRACE_S: Final = 10.0
@@ -35,6 +36,7 @@ class Sessions:
 
     def __init__(self, config: Config, avatars: AvatarStore, recordings: RecordingStore) -> None:
         self._config, self._avatars, self._recordings = config, avatars, recordings
+        self._ports = UdpPorts()
         self._recorders: dict[str, asyncio.Task[None]] = {}
         self._sessions: dict[str, Session] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -60,11 +62,11 @@ class Sessions:
         Raises:
             RefusedError: no such avatar or replay, a damaged avatar, or as many sessions as there may be.
         """
-        self._check_replay(wish)
+        self._check_source(wish)
         avatar = await self._load_avatar(wish.avatar)
         while len(self._sessions) >= self._config.server.max_sessions:
             await self._make_room()
-        session = Session(secrets.token_hex(4), avatar, wish, self._config)
+        session = Session(secrets.token_hex(4), avatar, wish, self._config, self._ports)
         session.on_state = lambda: self._tell_all(session)
         self._sessions[session.id] = session
         self._alone_since[session.id] = time.monotonic()
@@ -84,7 +86,7 @@ class Sessions:
         async with session.recasting:
             wish = change.recast(session.wish)
             if wish != session.wish:
-                self._check_replay(wish)
+                self._check_source(wish)
                 other = wish.avatar != session.wish.avatar
                 avatar = await self._load_avatar(wish.avatar) if other else None
                 try:
@@ -186,7 +188,9 @@ class Sessions:
             raise RefusedError(404, "unknown_peer", "there is no such connection; it may have ended")
         return peer
 
-    def _check_replay(self, wish: NewSession) -> None:
+    def _check_source(self, wish: NewSession) -> None:
+        if wish.source == "mqtt" and wish.rig is None:
+            raise RefusedError(422, "unknown_rig", "say which rig is to drive: rig")
         if wish.source == "replay" and wish.replay not in (known := list_replays(self._config.storage.replays)):
             raise RefusedError(422, "unknown_replay", f"there is no replay {wish.replay!r}; known: {', '.join(known)}")
 
@@ -208,7 +212,8 @@ class Sessions:
         await self.end(min(deserted)[1], "nobody was connected")
 
     def _is_deserted(self, session_id: str) -> bool:
-        return not self._peers_of(session_id) and session_id not in self._recorders
+        driven = self._sessions[session_id].sender is not None
+        return not (driven or self._peers_of(session_id) or session_id in self._recorders)
 
     async def _record(self, session: Session, path: Path) -> None:
         reason = "stopped"

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from lhm_runtime.rasterizer import Framing
-from streaming.config import Side
+from streaming.config import RigName, Side
 from streaming.sources import SourceName
 
 Quality = Literal["auto", "low", "medium", "high"]
@@ -37,6 +37,12 @@ class Settings(BaseModel):
     quality: Quality = "auto"
     probe: bool = False
     """Whether frames carry the time code of time_code.py."""
+    vmc: bool = False
+    """Whether the driver's poses are sent on to VTuber software (vmc.send_host of the settings)."""
+    speed: float = Field(default=1.0, ge=0, le=8, allow_inf_nan=False)
+    """Of a replay; 0 holds it."""
+    loop: bool = True
+    """Whether a replay begins again at its end."""
 
     @property
     def stacked(self) -> bool:
@@ -60,6 +66,8 @@ class NewSession(Settings):
     source: SourceName = "idle"
     replay: str | None = None
     """Which of the replays; only with source ``replay``."""
+    rig: RigName | None = None
+    """Which rig of the settings' tenant; only with source ``mqtt``."""
     framing: Framing | None = None  # type: ignore[assignment]
     """None: as much as the avatar's photo showed, also after a change of avatar."""
     width: Side | None = None
@@ -79,6 +87,11 @@ class SettingsChange(BaseModel):
     pitch: float | None = Field(default=None, ge=-1.2, le=1.2, allow_inf_nan=False)
     quality: Quality | None = None
     probe: bool | None = None
+    vmc: bool | None = None
+    speed: float | None = Field(default=None, ge=0, le=8, allow_inf_nan=False)
+    loop: bool | None = None
+    seek_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Go on with the replay at so many seconds from its beginning."""
     calibrate: bool = False
     """Take the driver's face as it is, once it holds still for a second, for their neutral face."""
 
@@ -94,12 +107,16 @@ class SessionChange(SettingsChange):
     avatar: AvatarId | None = None
     source: SourceName | None = None
     replay: str | None = None
+    rig: RigName | None = None
 
     def recast(self, wish: NewSession) -> NewSession:
-        """``wish`` with another avatar, source or replay; what is left out stays."""
-        source = self.source or ("replay" if self.replay is not None else wish.source)
+        """``wish`` with another avatar, source, replay or rig; what is left out stays."""
+        named: SourceName | None = "replay" if self.replay is not None else "mqtt" if self.rig is not None else None
+        source = self.source or named or wish.source
         replay = (self.replay or wish.replay) if source == "replay" else None
-        return wish.model_copy(update={"avatar": self.avatar or wish.avatar, "source": source, "replay": replay})
+        rig = (self.rig or wish.rig) if source == "mqtt" else None
+        avatar = self.avatar or wish.avatar
+        return wish.model_copy(update={"avatar": avatar, "source": source, "replay": replay, "rig": rig})
 
 
 class SessionState(Settings):
@@ -109,9 +126,14 @@ class SessionState(Settings):
     avatar: str
     source: SourceName
     replay: str | None
+    rig: str | None
     width: int
     height: int
     fps: float
     viewers: int
+    replay_s: float | None
+    """Length of the replay, seconds."""
+    place_s: float | None
+    """Where in it the avatar is."""
     recording: str | None
     """Id of what is being recorded on the server."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from lhm_runtime.body.joints import JOINT_INDEX, JOINT_NAMES
+from lhm_runtime.body.joints import JOINT_NAMES
 
 _VRM_SIDED = {
     "UpperLeg": "hip",
@@ -38,6 +38,16 @@ _VRM_MIDDLE = {
 }
 
 
+def vrm_bones(*, vrm1: bool) -> tuple[str, ...]:
+    """What VRM and Unity call the 55 joints of SMPL-X, in their order; case means nothing to either."""
+    theirs = {ours: name for name, ours in _VRM_MIDDLE.items()}
+    for side in ("Left", "Right"):
+        theirs |= {f"{side.lower()}_{ours}": f"{side}{name}" for name, ours in _VRM_SIDED.items()}
+        for k, phalanx in enumerate(_VRM_THUMBS["vrm1" if vrm1 else "vrm0"], start=1):
+            theirs[f"{side.lower()}_thumb{k}"] = f"{side}Thumb{phalanx}"
+    return tuple(theirs[joint] for joint in JOINT_NAMES)
+
+
 def vrm_joints(names: Sequence[str], *, vrm1: bool) -> dict[str, int]:
     """The SMPL-X joint of each VRM or Unity humanoid bone among ``names``; others are left out. Case is ignored.
 
@@ -49,12 +59,7 @@ def vrm_joints(names: Sequence[str], *, vrm1: bool) -> dict[str, int]:
         vrm1 = True
     elif any("thumbintermediate" in name for name in lower):
         vrm1 = False
-    table = dict(_VRM_MIDDLE)
-    for side in ("Left", "Right"):
-        table |= {f"{side}{theirs}": f"{side.lower()}_{ours}" for theirs, ours in _VRM_SIDED.items()}
-        for k, phalanx in enumerate(_VRM_THUMBS["vrm1" if vrm1 else "vrm0"], start=1):
-            table[f"{side}Thumb{phalanx}"] = f"{side.lower()}_thumb{k}"
-    joints = {theirs.lower(): JOINT_INDEX[ours] for theirs, ours in table.items()}
+    joints = {bone.lower(): joint for joint, bone in enumerate(vrm_bones(vrm1=vrm1))}
     return {name: joints[name.lower()] for name in names if name.lower() in joints}
 
 

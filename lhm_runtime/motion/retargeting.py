@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from lhm_runtime.body.joints import JOINT_INDEX, NUM_JOINTS, PARENTS
-from lhm_runtime.body.rotations import matrix_to_rotvec, quat_wxyz_to_matrix
+from lhm_runtime.body.joints import JOINT_INDEX, JOINT_NAMES, NUM_JOINTS, PARENTS
+from lhm_runtime.body.rotations import matrix_to_quat_wxyz, matrix_to_rotvec, quat_wxyz_to_matrix, rotvec_to_matrix
 from lhm_runtime.errors import InvalidInputError, require_finite, require_shape
-from lhm_runtime.motion.bone_names import own_face_shape, vrm_face_mix, vrm_joints
+from lhm_runtime.motion.bone_names import own_face_shape, vrm_bones, vrm_face_mix, vrm_joints
 from lhm_runtime.motion.rest_pose import rest_turns
 from lhm_runtime.types import SmplxPose
 
@@ -133,6 +133,35 @@ class Retargeter:
             transl=self._find_transl(bones),
             expression=self._find_expression(bones),
             timestamp_s=bones.timestamp_s,
+        )
+
+    def joints_of(self, bones: BoneRotations) -> list[int]:
+        """Indices of the joints that ``bones`` turn; the others are at rest."""
+        return [*self._find_joints(bones).values()]
+
+    def to_bones(self, pose: SmplxPose, convention: Convention) -> BoneRotations:
+        """The rotations of which ``to_pose`` makes ``pose``, with all 55 bones, as ``convention`` has them.
+
+        The hips' position is above this body's floor, so that a retargeter told its ``hips_height_m`` gets ``transl``
+        back; expressions go by their names and are cut to 0..1.
+
+        Raises:
+            InvalidInputError: an expression of another length than the names given.
+        """
+        require_shape("expression", pose.expression, (len(self._expression_names),))
+        local = rotvec_to_matrix(pose.rotvec.astype(np.float64))
+        transl = pose.transl
+        if convention != "smplx":
+            local = _lay_parallel(local, np.swapaxes(self._limb_turns, -1, -2))
+            transl = (transl + np.array([0, self._height_m, 0])) * _AXES[convention]
+        return BoneRotations(
+            names=JOINT_NAMES if convention == "smplx" else vrm_bones(vrm1=convention == "vrm1"),
+            quat_wxyz=matrix_to_quat_wxyz(_to_our_axes(local, convention)).astype(np.float32),
+            timestamp_s=pose.timestamp_s,
+            convention=convention,
+            root_transl=transl.astype(np.float32),
+            blendshape_names=self._expression_names,
+            blendshape_values=np.clip(pose.expression, 0, 1),
         )
 
     def _find_joints(self, bones: BoneRotations) -> Mapping[str, int]:
@@ -265,7 +294,7 @@ def _lay_parallel(
 
 
 def _to_our_axes(matrix: Float64[np.ndarray, "n 3 3"], convention: Convention) -> Float64[np.ndarray, "n 3 3"]:
-    """All conventions differ from ours by signs of axes; a mirrored rotation is still one."""
+    """All conventions differ from ours by signs of axes; a mirrored rotation is still one. The way back is the same."""
     sign = _AXES[convention]
     signed: np.ndarray = matrix * sign[:, None] * sign
     return signed

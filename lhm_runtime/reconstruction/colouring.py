@@ -14,7 +14,10 @@ from lhm_runtime.reconstruction.mesh_image import MeshImage
 from lhm_runtime.reconstruction.view import View
 
 _DEPTH_SLACK_M = 0.012
-_LEAST_COSINE = 0.12
+_LEAST_COSINE, _LEAST_HEAD_COSINE = 0.12, 0.05
+_RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE = 0.4, 24, 0.2
+"""Where the head turns away like this, what is seen must be like one of the colours seen squarely nearby: a fit a few
+millimetres off reads the collar on the jaw, hair on the cheek beyond the nose, and shadow on ears."""
 _EDGE_PX, _EDGE_M = 1.2, 0.004
 """Samples nearer than either to the matte's border show the background's colours."""
 _OCCLUDER_REACH_M, _OCCLUDER_GAP_M = 0.018, 0.05
@@ -54,6 +57,7 @@ def observe(
     normals: Float[np.ndarray, "n 3"],
     part: Int64[np.ndarray, " n"],
     face: Bool[np.ndarray, " n"],
+    hairy: Bool[np.ndarray, " n"],
     mesh: MeshImage,
     anatomy: Anatomy,
 ) -> Observation:
@@ -64,6 +68,7 @@ def observe(
         normals: their unit normals there.
         part: ``Part`` of each.
         face: samples on the face.
+        hairy: samples that may be hair, which has many colours.
         mesh: the surface as the view sees it.
     """
     width, height = view.size
@@ -86,11 +91,30 @@ def observe(
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     beside = points[:, 2] >= cv2.erode(depth, disc)[row, column] + _OCCLUDER_GAP_M + _OCCLUDER_REACH_M / 2
     confidence = np.where(seen & (cosine > _LEAST_COSINE), np.clip((cosine - 0.1) / 0.3, 0, 1), 0.0)
-    grazing = seen & head  # hair is no clean surface
+    grazing = seen & head & (hairy | (cosine > _LEAST_HEAD_COSINE))  # hair is no clean surface
     confidence = np.where(grazing, np.maximum(confidence, 0.6), confidence)
     rgb = read_colours(view.extended, image[:, :2])
+    confidence[_strange_rims(rgb, confidence, cosine, points, head & ~hairy)] = 0
     spilt = find_spill(rgb, confidence > 0, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
     return Observation(rgb, np.where(spilt, 0.0, confidence), cosine)
+
+
+def _strange_rims(
+    rgb: Float[np.ndarray, "n 3"],
+    confidence: Float[np.ndarray, " n"],
+    cosine: Float[np.ndarray, " n"],
+    points: Float[np.ndarray, "n 3"],
+    head: Bool[np.ndarray, " n"],
+) -> Int64[np.ndarray, " k"]:
+    """Samples on the rims of the head whose colour is met nowhere near on what faces the camera."""
+    seen = head & (confidence > 0)
+    firm, rim = np.flatnonzero(seen & (cosine >= _RIM_COSINE)), np.flatnonzero(seen & (cosine < _RIM_COSINE))
+    if len(firm) < _RIM_NEIGHBOURS or len(rim) == 0:
+        return np.zeros(0, np.int64)
+    near = firm[cKDTree(points[firm]).query(points[rim], k=_RIM_NEIGHBOURS)[1]]
+    unlike = np.linalg.norm(rgb[near] - rgb[rim, None], axis=2)
+    strange: np.ndarray = rim[np.sort(unlike, axis=1)[:, 2] > _STRANGE]
+    return strange
 
 
 _LIMB = np.array([0, 1, 1, 2, 3, 2, 3, 4, 4, 4, 4])

@@ -11,6 +11,7 @@ from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, OTHER_SIDE, Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples
 from lhm_runtime.reconstruction.draping import solve_sparse
+from lhm_runtime.reconstruction.hair import Head, fill_hair
 
 _SURE = 0.6
 _MIRROR_REACH_M = 0.02
@@ -25,7 +26,6 @@ _METRIC: dict[Part, tuple[float, float, float]] = {
 _METRIC |= dict.fromkeys(ARMS, (1, 0.3, 0.3)) | dict.fromkeys(LEGS, (0.3, 1, 0.2))
 _METRIC |= dict.fromkeys(HANDS, (1, 1, 1)) | dict.fromkeys(FEET, (0.5, 1, 1))
 """Weights of x, y and z when nearness is measured at zero pose: round a limb is nearer than along it."""
-_HAIR_METRIC = np.array([0.35, 1, 0.12])
 _MEDIAN_OF, _TORSO_REACH, _LIMB_REACH = 40, 500, 120
 """How many colours a guess is the median of, and among how many of the nearest they are spread."""
 _FAR_M = (0.04, 0.12)
@@ -70,16 +70,6 @@ class Surface:
         )
 
 
-def scalp(surface: Surface, body: BodyModel, anatomy: Anatomy) -> Bool[np.ndarray, " n"]:
-    """Samples where hair or a hat may be: above the brows, and behind the ears."""
-    eyes = body.v_template[np.concatenate([anatomy.left_eye, anatomy.right_eye])].mean(axis=0)
-    _, above, ahead = (surface.template - eyes).T
-    hairy: np.ndarray = (
-        (surface.part == Part.HEAD) & ~surface.face & ((above > 0.035) | ((ahead < -0.09) & (above > -0.065)))
-    )
-    return hairy
-
-
 def fill_unseen(
     rgb: Float[np.ndarray, "n 3"],
     confidence: Float[np.ndarray, " n"],
@@ -99,7 +89,7 @@ def fill_unseen(
     target, source = unknown[mirrored], known[np.asarray(near)[mirrored]]
     guess[target] = _MIRROR_SHARE * rgb[source] + (1 - _MIRROR_SHARE) * guess[target]
     hair = unknown[hairy[unknown]]
-    guess[hair] = _hair(rgb, known, hair, hairy, surface)
+    guess[hair] = _hair(rgb, known, hair, hairy, surface, anatomy)
     guess += _step_at_border(rgb - guess, confidence, surface, anatomy)
     share = np.clip((confidence - 0.15) / 0.35, 0, 1)[:, None]
     filled: np.ndarray = np.clip(share * rgb + (1 - share) * guess, 0, 1)
@@ -199,8 +189,9 @@ def _hair(
     hair: Int64[np.ndarray, " h"],
     hairy: Bool[np.ndarray, " n"],
     surface: Surface,
+    anatomy: Anatomy,
 ) -> Float64[np.ndarray, "h 3"]:
-    """Medians of seen hair of the same height, with a little of its texture."""
+    """Colours of hair from seen hair, or what is most likely to be that."""
     template = surface.template
     seen = known[hairy[known]]
     if len(seen) < _ENOUGH:
@@ -213,12 +204,8 @@ def _hair(
         if np.linalg.norm(typical - tone) > _SAME_MATERIAL:
             like = np.linalg.norm(rgb[seen] - typical, axis=1) < np.linalg.norm(rgb[seen] - tone, axis=1)
             seen = seen[like] if like.sum() > _ENOUGH else seen
-    k = min(_MEDIAN_OF, len(seen))
-    near = cKDTree(template[seen] * _HAIR_METRIC).query(template[hair] * _HAIR_METRIC, k=k)[1].reshape(len(hair), k)
-    typical = np.median(rgb[seen][near], axis=1)
-    pick = rgb[seen][near[np.arange(len(hair)), np.random.default_rng(0).integers(0, k, len(hair))]]
-    filled: np.ndarray = typical + 0.3 * np.clip(pick - typical, -0.15, 0.15)
-    return filled
+    head = Head.of(surface.rest, anatomy)
+    return fill_hair(rgb[seen], template[seen], template[hair], surface.samples.points[hair], head)
 
 
 def _step_at_border(
@@ -246,6 +233,8 @@ def _step_at_border(
     laplacian = sp.diags_array(degree.astype(float)) @ (sp.eye_array(count) - anatomy.average)
     seen = degree * np.minimum(total, 3.0)
     screen = degree * edge_squared / (4 * _FEATHER_M**2)
-    bent = solve_sparse(laplacian + sp.diags_array(screen + seen + 1e-6), seen[:, None] * mean_step)
+    bent = solve_sparse(
+        laplacian + sp.diags_array(screen + seen + 1e-6), seen[:, None] * mean_step, anatomy.vertex_order
+    )
     carried: np.ndarray = samples.interpolate(faces, bent)
     return carried

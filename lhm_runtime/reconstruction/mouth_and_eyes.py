@@ -24,15 +24,20 @@ _UPPER_LIP = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
 _LIPS_RING = LIPS_INNER + _UPPER_LIP[-2:0:-1]
 _EYE_RINGS = [upper + lower[-2:0:-1] for upper, lower in zip(EYE_UPPER, EYE_LOWER, strict=True)]
 """The right eye's, then the left's."""
+_TEETH_M = -0.0015
+"""How much lower upper teeth stand than the built-in person's, that they show in an open mouth."""
 _MOUTH: Rgb = (0.30, 0.09, 0.09)
 _TONGUE: Rgb = (0.62, 0.30, 0.30)
 _TYPICAL_SKIN, _TYPICAL_CHROMA = 0.72, 0.2
 """Skin that the built-in colours of teeth and eyes go with."""
 _IRISES = (slice(468, 473), slice(473, 478))
 """Centre and rim, the right eye's, then the left's."""
+_UPPER_LIP_MIDDLE, _LOWER_LIP_MIDDLE = 13, 14
+_LID_M, _LIP_M, _PARTED_M = 0.0008, 0.002, 0.0025
+"""Marks are off by so much: what is nearer to an opening may show what is in it. Lips closer than this are shut."""
 _IRIS_M = 0.0062
 _EYE_SIZE = 0.93
-_LEAST_IRIS_PX, _LEAST_OPENING, _LEAST_SEEN = 2.5, 0.12, 8
+_LEAST_IRIS_PX, _LEAST_OPENING, _LEAST_SEEN = 2.5, 0.18, 8
 """Smaller irises, narrower lids and fewer Gaussians in sight say nothing of the eye."""
 
 
@@ -64,9 +69,9 @@ def make_inside(
     )
     eye_count, teeth_count = round(0.43 * count), round(0.14 * count)
     eyes = concatenate([_sunk(eye) for eye in make_eyes(figure, eye_count)])
-    inside = concatenate(
-        [*make_teeth(figure, teeth_count), _line_mouth(figure, count - eye_count - teeth_count, anatomy)]
-    )
+    upper, lower = make_teeth(figure, teeth_count)
+    upper = replace(upper, means=upper.means + [0, _TEETH_M, 0])
+    inside = concatenate([upper, lower, _line_mouth(figure, count - eye_count - teeth_count, anatomy)])
     light = np.clip(tone.mean() / _TYPICAL_SKIN, 0.15, 1.1)
     colourful = np.clip(np.ptp(tone) / _TYPICAL_CHROMA, 0, 1)  # a black and white photo has grey lips
 
@@ -96,22 +101,31 @@ def _line_mouth(figure: Figure, count: int, anatomy: Anatomy) -> Patch:
     return cover(samples, samples.normals, rgb, thickness=0.0007)
 
 
-def in_openings(view: View, xy: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-    """Which pixels of the photo lie between the lids of an eye or between the lips."""
+def in_openings(view: View, xy: Float[np.ndarray, "n 2"], scale: float) -> Bool[np.ndarray, " n"]:
+    """Which pixels of the photo lie between the lids of an eye or between the lips, or so near that they may.
+
+    Args:
+        scale: pixels along a metre of the face.
+    """
     inside = np.zeros(len(xy), bool)
     if view.landmarks.face_image is None:
         return inside
     marks = view.marks(view.landmarks.face_image)
-    for ring in (*_EYE_RINGS, _LIPS_RING):
-        inside |= _within(xy, marks[ring])
+    for ring in _EYE_RINGS:
+        inside |= _within(xy, marks[ring], _LID_M * scale)
+    if np.ptp(marks[[_UPPER_LIP_MIDDLE, _LOWER_LIP_MIDDLE], 1]) > _PARTED_M * scale:
+        inside |= _within(xy, marks[_LIPS_RING], _LIP_M * scale)
     return inside
 
 
-def _within(xy: Float[np.ndarray, "n 2"], ring: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, " n"]:
-    low, high = ring.min(axis=0) - 1, ring.max(axis=0) + 1
+def _within(
+    xy: Float[np.ndarray, "n 2"], ring: Float[np.ndarray, "k 2"], margin: float = -0.3
+) -> Bool[np.ndarray, " n"]:
+    """Which points are inside a polygon, or no further than ``margin`` outside."""
+    low, high = ring.min(axis=0) - 1 - max(margin, 0), ring.max(axis=0) + 1 + max(margin, 0)
     near = np.flatnonzero(((xy > low) & (xy < high)).all(axis=1))
     inside = np.zeros(len(xy), bool)
-    inside[near] = signed_distance(xy[near], ring) > 0.3
+    inside[near] = signed_distance(xy[near], ring) > -margin
     return inside
 
 

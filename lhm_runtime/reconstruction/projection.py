@@ -5,6 +5,7 @@
 - ``draping``: the body grows into clothes and hair until it fills the matte;
 - ``discs``: Gaussians spread over that surface;
 - ``colouring``: colours where a photo shows them, and ``filling`` where none does;
+- ``hair``, ``curtain``: where hair is, and how it hangs round the head;
 - ``mouth_and_eyes``, ``attachments``: what is behind lids and lips, and what sticks out;
 - ``edges``, ``splats``: nothing hangs out of the matte, and the drawn picture answers the photo.
 
@@ -27,19 +28,24 @@ from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.reconstruction.anatomy import HANDS, Anatomy, Part, study
 from lhm_runtime.reconstruction.attachments import MOST_SHARE, attach_rest
-from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
+from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals, widest_stretch
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch, concatenate, cover
 from lhm_runtime.reconstruction.carrying import carried_weights, pose_patch, rig_patch
 from lhm_runtime.reconstruction.colouring import Blend, Observation, blend, match_exposure, observe
+from lhm_runtime.reconstruction.curtain import MOST_SHARE as HUNG_SHARE
+from lhm_runtime.reconstruction.curtain import hang_hair
 from lhm_runtime.reconstruction.discs import disc_sizes, sample_normals, spread
 from lhm_runtime.reconstruction.draping import fill_matte, unseen_vertices
 from lhm_runtime.reconstruction.edges import draw_in
-from lhm_runtime.reconstruction.filling import Surface, fill_unseen, scalp
+from lhm_runtime.reconstruction.filling import Surface, fill_unseen
 from lhm_runtime.reconstruction.fitting import BodyFit
+from lhm_runtime.reconstruction.hair import HairImage, Head, find_hair, on_scalp, under_hair
 from lhm_runtime.reconstruction.mesh_image import MeshImage, draw_mesh
 from lhm_runtime.reconstruction.mouth_and_eyes import INSIDE_SHARE, colour_eyes, in_openings, make_inside
 from lhm_runtime.reconstruction.photo import Photo
+from lhm_runtime.reconstruction.pockets import hidden_hands
 from lhm_runtime.reconstruction.progress import Progress, split
+from lhm_runtime.reconstruction.skirts import hang_skirt, hem_height
 from lhm_runtime.reconstruction.splats import solve_colours, weigh
 from lhm_runtime.reconstruction.view import View, make_view
 
@@ -50,11 +56,11 @@ _SHAPE_PX_PER_M, _COLOUR_PX_PER_M = 450.0, 600.0
 """Resolutions at which the outline is followed and colours are read."""
 _SOLVE_PX = 560
 """Height of the person, pixels, at which colours are solved for: about what avatars are shown at."""
-_COLOUR_FREEDOM, _HUNG_LIMIT = (0.06, 0.3), 0.2
+_COLOUR_FREEDOM, _HUNG_LIMIT = (0.09, 0.3), 0.3
 """Furthest that colours may move to match the photo, on rims and where they face it, and of what was hung on."""
 _TRUSTED = 0.9
 """Matte from which a pixel is the person's alone."""
-_MOSTLY = 0.5
+_MOSTLY, _RIM_FACING = 0.5, 0.5
 _FLAT = np.array([1.0, 1.0, 0.25])
 """Sizes of a disc along and across the surface."""
 _STAGES: Mapping[str, tuple[float, float]] = {
@@ -104,6 +110,7 @@ def project(
     anatomy, betas = study(body), fits[0].betas
     views = [make_view(photo, fit, betas, body) for photo, fit in zip(photos, fits, strict=True)]
     bare = body.rest_vertices(betas).astype(np.float64)
+    views, vertex_weights = _carry(views, bare, body, anatomy)
     # further photos are of another moment and their fits a few centimetres off: measured on people known from all
     # sides, their outlines make the shape worse than the guess from the first one's
     rest = fill_matte(views[0].limited(_SHAPE_PX_PER_M, bare), bare, anatomy)
@@ -114,32 +121,38 @@ def project(
     laying(0.0)
     views = [view.limited(_COLOUR_PX_PER_M, rest) for view in views]
     meshes = [draw_mesh(view.project(view.posed(rest)), anatomy.faces, *view.size, two_sided=True) for view in views]
-    vertex_weights = body.skin_weights.astype(np.float64)
     attached = attach_rest(views[0], meshes[0], round(MOST_SHARE * count), vertex_weights, anatomy)
     inside_count = round(INSIDE_SHARE * count)
     densities = [_pixel_density(view, rest, mesh, anatomy) for view, mesh in zip(views, meshes, strict=True)]
+    hair = find_hair(views[0], meshes[0], body, anatomy)
+    hung = hang_hair(views[0], meshes[0], hair, rest, round(HUNG_SHARE * count), vertex_weights, anatomy)
+    attached = concatenate([attached, hung])
     skin_count = count - inside_count - len(attached.means)
-    samples = spread(rest, np.max(densities, axis=0), skin_count, body, anatomy)
+    stretch = widest_stretch(body, rest, anatomy.faces)
+    samples = spread(rest, np.max(densities, axis=0), skin_count, stretch, body, anatomy)
     surface = Surface.of(samples, rest, body, anatomy)
 
     reading(0.0)
-    seen = [_observe(view, mesh, rest, surface, anatomy) for view, mesh in zip(views, meshes, strict=True)]
-    seen = [seen[0], *(match_exposure(other, seen[0], surface.part) for other in seen[1:])]
+    hairy = on_scalp(surface.template, (surface.part == Part.HEAD) & ~surface.face, body, anatomy)
+    hidden = [hidden_hands(view, rest, anatomy)[anatomy.faces[samples.triangles, 0]] for view in views]
+    seen, rim = _observe_all(views, meshes, hidden, surface, hairy, anatomy)
     on_head = np.isin(surface.part, (Part.HEAD, Part.NECK))
     blended = blend(seen, samples, on_head, anatomy)
+    # what shows of a hidden hand says nothing of what lies about it
+    blended = replace(blended, shares=np.where(hidden, 0.0, blended.shares))
     confidence = np.max([observation.confidence for observation in seen], axis=0)
 
     inferring(0.0)
-    rgb = fill_unseen(blended.rgb, confidence, surface, scalp(surface, body, anatomy), anatomy)
+    under = _under(hung, surface, anatomy)
+    confidence = np.where(under & _strange_to_hair(views[0], hair, seen[0], surface, anatomy), 0, confidence)
+    rgb = fill_unseen(blended.rgb, confidence, surface, hairy | under, anatomy)
+    rim &= confidence == 0
+    rgb[rim] = seen[0].rgb[rim]
     normals = sample_normals(rest, samples, anatomy)
-    sizes = disc_sizes(samples, normals, rest, body, anatomy)
+    sizes = disc_sizes(samples, normals, stretch, anatomy)
     skin = replace(cover(samples, normals, rgb, thickness=1.0), scales=sizes[:, None] * _FLAT)
     eyes, mouth = make_inside(rest, joints, inside_count, np.median(rgb[surface.face], axis=0), body, anatomy)
-    for view in views:
-        if view.landmarks.face_image is not None:
-            at, _ = pose_patch(view, eyes, carried_weights(eyes, vertex_weights, anatomy), anatomy)
-            eyes = replace(eyes, rgb=colour_eyes(view, eyes.rgb, at))
-            break
+    eyes = _look_into(views, eyes, vertex_weights, anatomy)
 
     matching(0.0)
     person = concatenate([skin, eyes, mouth, attached])
@@ -147,13 +160,7 @@ def project(
     # a further photo shows another moment: what it lacks is not therefore nothing
     person = draw_in(views[0], person, weights, _held(views[0], rest, person, anatomy), anatomy)
     avatar = rig_patch(person, weights, joints, body, anatomy, _metadata(body, photos))
-    # on the head nothing else can be meant by what shows in the photo, however unsure
-    sure = np.where(on_head, 1.0, np.clip((confidence - 0.2) / 0.3, 0, 1))
-    best = blended.shares > _MOSTLY
-    facing = np.max([np.where(at, o.facing, 0) for o, at in zip(seen, best, strict=True)], axis=0)
-    fixed, hung = np.zeros(inside_count), np.ones(len(attached.means))
-    freedom = np.concatenate([sure, fixed, hung])
-    limit = np.concatenate([_colour_limit(facing), fixed, _HUNG_LIMIT * hung])
+    freedom, limit = _may_move(seen, blended, confidence, on_head, inside_count, len(attached.means))
     rgb = _answer(views, [o.gain for o in seen], blended, avatar, freedom, limit, matching)
     return replace(avatar, gaussians=replace(avatar.gaussians, rgb=rgb))
 
@@ -205,17 +212,71 @@ def _pixel_density(
     return np.where(seen, np.maximum(cosine, 0.05) * (view.focal[0] / points[:, 2]) ** 2, 0.0)
 
 
+def _carry(
+    views: list[View], bare: Float[np.ndarray, "v 3"], body: BodyModel, anatomy: Anatomy
+) -> tuple[list[View], Float64[np.ndarray, "v 55"]]:
+    """What carries each vertex, a skirt's being both legs, and the views with that."""
+    vertex_weights = body.skin_weights.astype(np.float64)
+    hem = hem_height(views[0], bare, anatomy)
+    if hem is None:
+        return views, vertex_weights
+    vertex_weights = hang_skirt(vertex_weights, bare, hem, anatomy)
+    return [view.carried_by(vertex_weights) for view in views], vertex_weights
+
+
+def _look_into(
+    views: Sequence[View], eyes: Patch, vertex_weights: Float[np.ndarray, "v 55"], anatomy: Anatomy
+) -> Patch:
+    """Eyes coloured by the first photo that shows a face."""
+    for view in views:
+        if view.landmarks.face_image is not None:
+            at, _ = pose_patch(view, eyes, carried_weights(eyes, vertex_weights, anatomy), anatomy)
+            return replace(eyes, rgb=colour_eyes(view, eyes.rgb, at))
+    return eyes
+
+
+def _observe_all(
+    views: Sequence[View],
+    meshes: Sequence[MeshImage],
+    hidden: Sequence[Bool[np.ndarray, " n"]],
+    surface: Surface,
+    hairy: Bool[np.ndarray, " n"],
+    anatomy: Anatomy,
+) -> tuple[list[Observation], Bool[np.ndarray, " n"]]:
+    """What each photo says in the light of the first, and which samples look like the rim of a pocket."""
+    seen = [
+        _observe(view, mesh, surface.rest, surface, hairy, anatomy) for view, mesh in zip(views, meshes, strict=True)
+    ]
+    # what peeps out of a pocket is the pocket's rim: it looks so, but the hand does not
+    rim = hidden[0] & (seen[0].confidence > _MOSTLY)
+    seen = [replace(o, confidence=np.where(away, 0.0, o.confidence)) for o, away in zip(seen, hidden, strict=True)]
+    return [seen[0], *(match_exposure(other, seen[0], surface.part) for other in seen[1:])], rim
+
+
 def _observe(
-    view: View, mesh: MeshImage, rest: Float[np.ndarray, "v 3"], surface: Surface, anatomy: Anatomy
+    view: View,
+    mesh: MeshImage,
+    rest: Float[np.ndarray, "v 3"],
+    surface: Surface,
+    hairy: Bool[np.ndarray, " n"],
+    anatomy: Anatomy,
 ) -> Observation:
     """What a photo says of the skin; what lies between lids or lips is not skin."""
     posed = view.posed(rest)
     points = surface.samples.interpolate(anatomy.faces, posed)
     normals = sample_normals(posed, surface.samples, anatomy)
-    seen = observe(view, points, normals, surface.part, surface.face, mesh, anatomy)
-    open_ = in_openings(view, view.project(points)[:, :2]) & (surface.part == Part.HEAD)
+    seen = observe(view, points, normals, surface.part, surface.face, hairy, mesh, anatomy)
+    head = surface.part == Part.HEAD
+    open_ = head & in_openings(view, view.project(points)[:, :2], view.pixels_per_metre(points[head]))
     fineness = min(view.pixels_per_metre(points) / _COLOUR_PX_PER_M, 1.0)
     return replace(seen, confidence=np.where(open_, 0.0, seen.confidence), fineness=fineness)
+
+
+def _open_pixels(view: View) -> Bool[np.ndarray, " p"]:
+    """Pixels that show eyes and teeth, which lids and lips must not answer for."""
+    row, column = np.mgrid[: view.size[1], : view.size[0]]
+    depth = view.zero_to_camera[JOINT_INDEX["head"]] @ [0, 1.6, 0, 1]
+    return in_openings(view, np.stack([column.ravel(), row.ravel()], axis=1) + 0.5, view.focal[0] / depth[2])
 
 
 def _held(view: View, rest: Float[np.ndarray, "v 3"], person: Patch, anatomy: Anatomy) -> Bool[np.ndarray, " n"]:
@@ -223,6 +284,41 @@ def _held(view: View, rest: Float[np.ndarray, "v 3"], person: Patch, anatomy: An
     vertex = anatomy.faces[person.triangles, 0]
     held: np.ndarray = unseen_vertices(view, view.posed(rest), anatomy)[vertex] | np.isin(anatomy.part[vertex], HANDS)
     return held
+
+
+def _may_move(
+    seen: Sequence[Observation],
+    blended: Blend,
+    confidence: Float[np.ndarray, " n"],
+    on_head: Bool[np.ndarray, " n"],
+    inside_count: int,
+    hung_count: int,
+) -> tuple[Float64[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
+    """How freely, and how far, colours of skin, of what is inside it and of what hangs on it follow the photo."""
+    # on the head nothing else can be meant by what shows in the photo, however unsure
+    sure = np.where(on_head, 1.0, np.clip((confidence - 0.2) / 0.3, 0, 1))
+    best = blended.shares > _MOSTLY
+    facing = np.max([np.where(at, o.facing, 0) for o, at in zip(seen, best, strict=True)], axis=0)
+    fixed, hung = np.zeros(inside_count), np.ones(hung_count)
+    return np.concatenate([sure, fixed, hung]), np.concatenate([_colour_limit(facing), fixed, _HUNG_LIMIT * hung])
+
+
+def _under(hung: Patch, surface: Surface, anatomy: Anatomy) -> Bool[np.ndarray, " n"]:
+    """Samples of head and neck, but for the face, that hair hangs over."""
+    bare = np.isin(surface.part, (Part.HEAD, Part.NECK)) & ~surface.face
+    under: np.ndarray = bare & under_hair(surface.samples.points, hung, Head.of(surface.rest, anatomy))
+    return under
+
+
+def _strange_to_hair(
+    view: View, hair: HairImage | None, seen: Observation, surface: Surface, anatomy: Anatomy
+) -> Bool[np.ndarray, " n"]:
+    """Samples on rims where the photo shows no hair: an ear seen through hair is none."""
+    if hair is None:
+        return np.zeros(len(surface.part), bool)
+    points = surface.samples.interpolate(anatomy.faces, view.posed(surface.rest))
+    strange: np.ndarray = (seen.facing < _RIM_FACING) & ~hair.at(view.project(points)[:, :2])
+    return strange
 
 
 def _colour_limit(facing: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -235,7 +331,7 @@ def _colour_limit(facing: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
 def _answer(
     views: Sequence[View],
     gains: Sequence[Float[np.ndarray, " 3"]],
-    skin: Blend,
+    blended: Blend,
     avatar: Avatar,
     freedom: Float[np.ndarray, " n"],
     limit: Float[np.ndarray, " n"],
@@ -247,18 +343,19 @@ def _answer(
     The first Gaussians are the skin; the others are the first photo's.
     """
     maps, wanted, trusted = [], [], []
-    rest = len(avatar) - skin.shares.shape[1]
+    rest = len(avatar) - blended.shares.shape[1]
     for k, (view, gain) in enumerate(zip(views, gains, strict=True)):
         tall = int(np.ptp(np.flatnonzero((view.alpha > 0.5).any(axis=1)))) + 1
         small = view.resized(_SOLVE_PX / tall)
         drawn = weigh(small, avatar)
         light = drawn.sum(axis=1)
-        share = np.pad(skin.shares[k], (0, rest), constant_values=float(k == 0))
-        shift = np.pad(skin.shifts[k], ((0, rest), (0, 0)))
+        share = np.pad(blended.shares[k], (0, rest), constant_values=float(k == 0))
+        shift = np.pad(blended.shifts[k], ((0, rest), (0, 0)))
         pixels = np.minimum(small.extended.reshape(-1, 3) * gain, 1)
         maps.append(drawn)
         wanted.append(pixels * light[:, None] + drawn @ shift)
-        trusted.append((small.alpha.ravel() > _TRUSTED) * (drawn @ share) / np.maximum(light, 1e-6))
+        skin = ~_open_pixels(small)
+        trusted.append(skin * (small.alpha.ravel() > _TRUSTED) * (drawn @ share) / np.maximum(light, 1e-6))
         tell(0.2 + 0.4 * (k + 1) / len(views))
     solved = solve_colours(
         sp.csr_array(sp.vstack(maps, format="csr")),

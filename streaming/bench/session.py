@@ -29,6 +29,7 @@ from streaming.logs import configure_logging
 from streaming.protocol import LandmarkSample, encode_landmarks
 from streaming.session import Session
 from streaming.settings import NewSession
+from streaming.sources.messages import Sender
 
 Driver = Literal["browser", "replay", "idle"]
 """browser: landmarks as bytes, solved and smoothed; the webcam's tracker has a benchmark of its own."""
@@ -127,10 +128,10 @@ async def _send_landmarks(live: Session, avatar: Avatar, fps: int) -> None:
     tracker = IdealTracker(avatar.rest_joints, frame_person(joints, "full", 640, 640))
     seen = [tracker.see(motion.pose(i)) for i in range(len(motion))]
     scores = np.zeros(52, np.float32)
-    start, number = time.monotonic(), 0
+    start, number, sender = time.monotonic(), 0, Sender()
     while True:
         sample = replace(seen[number % len(seen)], timestamp_s=1.0 + number / fps, face_blendshapes=scores)
-        live.landmarks.receive(encode_landmarks(LandmarkSample(number, sample)))
+        live.messages.receive(encode_landmarks(LandmarkSample(number, sample)), sender)
         number += 1
         await asyncio.sleep(start + number / fps - time.monotonic())
 

@@ -5,18 +5,21 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from lhm_runtime.motion.retargeting import BoneRotations
 from lhm_runtime.types import Landmarks, SmplxPose
 
-SourceName = Literal["browser", "webcam", "replay", "idle"]
-"""browser: landmarks that the page found; webcam: video that is tracked here; replay: a recorded motion."""
+SourceName = Literal["browser", "webcam", "socket", "mqtt", "vmc", "facemocap", "merged", "replay", "idle"]
+"""browser: landmarks that the page found; webcam: video that is tracked here; socket: samples over a websocket; mqtt:
+a rig behind a broker; vmc: VTuber software; facemocap: a phone's face; merged: parts by several of these, as the
+settings say; replay: a recorded motion."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One moment of whoever drives."""
 
-    motion: Landmarks | SmplxPose
-    """Landmarks still need the solver; poses do not. Time stamps are the source's."""
+    motion: Landmarks | BoneRotations | SmplxPose
+    """Landmarks still need the solver, bones retargeting; poses nothing. Time stamps are the source's."""
     captured_ms: float | None = None
     """When it was seen, on the clock of whoever measures latency (time_code.py); None where nobody does."""
 

@@ -20,6 +20,7 @@ from live import LiveServer, Visitor, live_server, run, visit
 from websockets.exceptions import ConnectionClosed
 
 from lhm_runtime.avatar import Avatar
+from streaming.sources.messages import Sender
 
 SDP = {"content-type": "application/sdp"}
 TRICKLE = {"content-type": "application/trickle-ice-sdpfrag"}
@@ -202,7 +203,7 @@ def test_landmarks_at_a_thousand_a_second_are_followed_without_lag(avatar: Avata
             driver = await server.join(session, stack)
             dancer, sequence = Dancer(avatar), 0
             # as the data channel hands them on; aiortc's own sending of so many would take this process' core
-            landmarks = server.services.sessions.get(session).landmarks
+            messages, sender = server.services.sessions.get(session).messages, Sender()
 
             async def dance(seconds: float, *, raised: bool) -> None:
                 nonlocal sequence
@@ -210,7 +211,7 @@ def test_landmarks_at_a_thousand_a_second_are_followed_without_lag(avatar: Avata
                 while (elapsed := time.monotonic() - start) < seconds:
                     while sent < 1000 * elapsed:
                         sequence, sent = sequence + 1, sent + 1
-                        landmarks.receive(dancer.message(sequence, time.time(), raised=raised))
+                        messages.receive(dancer.message(sequence, time.time(), raised=raised), sender)
                     await asyncio.sleep(0.002)
 
             for raised in (False, True, False):
@@ -345,7 +346,7 @@ def test_what_a_viewer_sends_drives_nobody(avatar: Avatar, tmp_path: Path) -> No
             for sequence in range(60):
                 pose.send(dancer.message(sequence, time.time(), raised=True))
                 await asyncio.sleep(1 / 60)
-            assert server.services.sessions.get(session).landmarks._last is None
+            assert server.services.sessions.get(session).messages.used == 0
             assert reach(await driver.see()) < RAISED
 
     run(main())

@@ -129,7 +129,7 @@ def test_the_pages_own_tracking_moves_the_avatar(avatar: Avatar, tmp_path: Path)
                         heads.append(at)
                     await asyncio.sleep(0.1)
             (session,) = server.services.sessions.all
-            assert session.landmarks.refused == 0
+            assert session.messages.refused == 0
             assert session.state.source == "browser"
 
     run(main())
@@ -138,7 +138,7 @@ def test_the_pages_own_tracking_moves_the_avatar(avatar: Avatar, tmp_path: Path)
 async def wait_for_samples(server: LiveServer) -> None:
     """Until the page has loaded its models and sends what it sees; without a graphics card that takes a while."""
     async with asyncio.timeout(40):
-        while not any(session.landmarks._last for session in server.services.sessions.all):
+        while not any(session.messages.used for session in server.services.sessions.all):
             await asyncio.sleep(0.1)
 
 

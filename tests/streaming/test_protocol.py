@@ -13,17 +13,18 @@ from lhm_runtime.types import Landmarks
 from streaming.errors import ProtocolError
 from streaming.protocol import (
     MAX_REACH_M,
-    MAX_SAMPLE_BYTES,
     LandmarkSample,
-    decode_landmarks,
     encode_landmarks,
     is_newer,
+    parse_sample,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZE = (640, 480)
 ARRAYS = [field.name for field in fields(Landmarks) if field.name not in {"timestamp_s", "image_size"}]
 EVERYTHING = frozenset(ARRAYS)
+LARGEST = 3368
+"""Bytes of a landmark sample with all its parts."""
 BODY = frozenset({"body_world", "body_image", "body_visibility"})
 WEBCAM = BODY | {"left_hand_world", "left_hand_image", "face_blendshapes", "T_camera_face"}
 SAMPLES = {"nobody": frozenset(), "body": BODY, "webcam": WEBCAM, "everything": EVERYTHING}
@@ -63,7 +64,7 @@ class TestGolden:
 
     @pytest.mark.parametrize("name", SAMPLES)
     def test_decodes_from_the_recorded_bytes(self, name: str) -> None:
-        decoded = decode_landmarks((GOLDEN / f"landmarks_{name}.bin").read_bytes())
+        decoded = parse_sample((GOLDEN / f"landmarks_{name}.bin").read_bytes())
         assert decoded.sequence == 4_000_000_001
         assert decoded.landmarks.timestamp_s == 1_790_000_000.125
         assert decoded.landmarks.image_size == SIZE
@@ -92,7 +93,7 @@ class TestGolden:
     def test_sizes(self) -> None:
         sizes = {name: (GOLDEN / f"landmarks_{name}.bin").stat().st_size for name in SAMPLES}
         assert sizes["nobody"] == 22
-        assert sizes["everything"] == MAX_SAMPLE_BYTES
+        assert sizes["everything"] == LARGEST
         assert len(encode_landmarks(sample(EVERYTHING - {"face_image"}))) == 1456
 
 
@@ -102,16 +103,18 @@ class TestDecode:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda data: data[:21], "message of 21 bytes, a landmark sample has at least 22"),
+            (lambda data: data[:21], "landmark sample of 21 bytes, one with parts 0x007f has 3368"),
+            (lambda data: data[:17], "message of 17 bytes, a sample has at least 18"),
             (lambda data: data[:0], "message of 0 bytes"),
+            (lambda data: data + bytes(4097 - len(data)), "message of 4097 bytes, a sample has at most 4096"),
             (lambda data: b"XL" + data[2:], "starts with b'XL'"),
             (lambda data: data[:2] + b"\x02" + data[3:], "version 2, this server reads version 1"),
             (lambda data: data[:3] + b"\x07" + data[4:], "kind 7"),
             (lambda data: data[:4] + b"\x83\x00" + data[6:], "unknown parts 0x0083"),
             (lambda data: data[:5] + b"\x80" + data[6:], "unknown parts 0x807f"),
-            (lambda data: data[:-1], f"sample of {MAX_SAMPLE_BYTES - 1} bytes"),
-            (lambda data: data + b"\x00", f"sample of {MAX_SAMPLE_BYTES + 1} bytes"),
-            (lambda data: data[: len(data) // 2], f"sample of {MAX_SAMPLE_BYTES // 2} bytes"),
+            (lambda data: data[:-1], f"sample of {LARGEST - 1} bytes"),
+            (lambda data: data + b"\x00", f"sample of {LARGEST + 1} bytes"),
+            (lambda data: data[: len(data) // 2], f"sample of {LARGEST // 2} bytes"),
             (lambda data: data[:4] + b"\x01\x00" + data[6:], "one with parts 0x0001 has 418"),
             (lambda data: data[:18] + b"\x00\x00" + data[20:], "picture of 0x480"),
             (lambda data: data[:20] + b"\xff\xff" + data[22:], "picture of 640x65535"),
@@ -127,20 +130,20 @@ class TestDecode:
     )
     def test_says_what_is_wrong(self, change, message: str) -> None:
         with pytest.raises(ProtocolError, match=message):
-            decode_landmarks(change((GOLDEN / "landmarks_everything.bin").read_bytes()))
+            parse_sample(change((GOLDEN / "landmarks_everything.bin").read_bytes()))
 
     @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: b"LL\x01\x01" + tail))
     def test_noise(self, data: bytes) -> None:
         try:
-            decoded = decode_landmarks(data)
+            decoded = parse_sample(data)
         except ProtocolError:
             return
         assert encode_landmarks(decoded)[:10] == data[:10]
 
     @given(
         name=st.sampled_from(sorted(SAMPLES)),
-        changes=st.lists(st.tuples(st.integers(0, MAX_SAMPLE_BYTES), st.integers(0, 255)), max_size=6),
-        cut=st.none() | st.integers(0, MAX_SAMPLE_BYTES),
+        changes=st.lists(st.tuples(st.integers(0, LARGEST), st.integers(0, 255)), max_size=6),
+        cut=st.none() | st.integers(0, LARGEST),
     )
     def test_damaged_samples(self, name: str, changes: list[tuple[int, int]], cut: int | None) -> None:
         data = bytearray((GOLDEN / f"landmarks_{name}.bin").read_bytes())
@@ -148,7 +151,7 @@ class TestDecode:
             if index < len(data):
                 data[index] = value
         try:
-            seen = decode_landmarks(memoryview(data)[:cut]).landmarks
+            seen = parse_sample(memoryview(data)[:cut]).landmarks
         except ProtocolError:
             return
         assert np.isfinite(seen.timestamp_s)
@@ -162,7 +165,7 @@ class TestDecode:
 
     def test_owns_its_arrays(self) -> None:
         data = bytearray((GOLDEN / "landmarks_body.bin").read_bytes())
-        decoded = decode_landmarks(data).landmarks
+        decoded = parse_sample(data).landmarks
         before = decoded.body_world.copy()
         data[22:] = bytes(len(data) - 22)
         np.testing.assert_array_equal(decoded.body_world, before)
@@ -189,7 +192,7 @@ class TestEncode:
         arrays = {n: a * np.float32(size) if n.endswith("_image") else a for n, a in arrays.items()}
         sent = LandmarkSample(sequence, Landmarks(timestamp_s=float(seed), image_size=size, **arrays))
         data = encode_landmarks(sent)
-        got = decode_landmarks(data)
+        got = parse_sample(data)
         assert got.sequence == sequence
         assert got.landmarks.image_size == size
         assert got.landmarks.timestamp_s == seed
@@ -207,8 +210,8 @@ class TestEncode:
             ({"body_visibility": None}, "body_visibility is missing"),
             ({"left_hand_world": None}, "left_hand_world is missing"),
             ({"right_hand_image": None}, "right_hand_image is missing"),
-            ({"image_size": (0, 480)}, "image_size is 0x480"),
-            ({"image_size": (640, 10_000)}, "image_size is 640x10000"),
+            ({"image_size": (0, 480)}, "picture of 0x480"),
+            ({"image_size": (640, 10_000)}, "picture of 640x10000"),
             ({"timestamp_s": float("nan")}, "timestamp_s is nan"),
             ({"body_world": np.full((33, 3), np.nan, np.float32)}, r"body_world\[0, 0\] is nan"),
             ({"body_image": np.full((33, 2), 1e6, np.float32)}, r"body_image\[0, 0\] is 1562.5"),

@@ -304,3 +304,29 @@ class TestSmplxValues:
     def test_faults_are_named(self, values: dict[str, object], message: str) -> None:
         with pytest.raises(InvalidInputError, match=message):
             smplx_values_to_pose(values, 0.0)
+
+
+@given(seed=st.integers(0, 2**31), convention=st.sampled_from(["unity", "vrm0", "vrm1", "smplx"]))
+def test_a_pose_as_bones_and_back(seed: int, convention: Convention) -> None:
+    body, random = BodyModel.default(), np.random.default_rng(seed)
+    joints, names = body.rest_joints().astype(np.float32), body.expression_names
+    pose = SmplxPose(
+        random.uniform(-1.5, 1.5, (55, 3)).astype(np.float32),
+        random.uniform(-1, 1, 3).astype(np.float32),
+        random.uniform(0, 1, len(names)).astype(np.float32),
+        2.5,
+    )
+    height_m = float(joints[0, 1] - joints[:, 1].min())
+    retargeter = Retargeter(joints, names, hips_height_m=height_m)
+    bones = retargeter.to_bones(pose, convention)
+    assert (len(bones.names), bones.timestamp_s) == (55, 2.5)
+    assert sorted(retargeter.joints_of(bones)) == [*range(55)]
+    again = retargeter.to_pose(bones)
+    R = Rotation.from_rotvec(again.rotvec.astype(np.float64)).inv() * Rotation.from_rotvec(
+        pose.rotvec.astype(np.float64)
+    )
+    assert R.magnitude().max() < 1e-5
+    np.testing.assert_allclose(again.transl, pose.transl, atol=1e-5)
+    np.testing.assert_allclose(again.expression, pose.expression, atol=1e-6)
+    with pytest.raises(InvalidInputError, match="expression has shape"):
+        retargeter.to_bones(replace(pose, expression=pose.expression[1:]), convention)

@@ -1,0 +1,155 @@
+"""The Python package for clients, against a real server; it shares no code with it."""
+
+import asyncio
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dancer import RAISED, reach
+from live import live_server, run
+
+from lhm_runtime.avatar import Avatar
+from lhm_runtime.body.joints import JOINT_NAMES
+from lhm_runtime.body.rotations import quat_wxyz_to_rotvec
+from lhm_runtime.motion.procedural import relaxed_pose, wave
+from lhm_runtime.motion.sequences import save_motion, write_bvh
+from lhm_runtime.reconstruction.builtin_person import build_person
+from streaming.protocol import BoneSample, parse_sample
+from streaming.time_code import draw_time_code, pack_time_code
+
+PACKAGE = Path(__file__).parents[3] / "clients" / "python"
+
+
+@pytest.fixture(scope="module")
+def avatar() -> Avatar:
+    return build_person(2_000)
+
+
+@pytest.fixture(autouse=True)
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PACKAGE))
+
+
+def test_it_imports_nothing_of_ours() -> None:
+    code = (
+        "import sys, lhm_live_client.send, lhm_live_client.viewer; "
+        "print([name for name in sys.modules if name.startswith(('streaming', 'lhm_runtime'))])"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE, text=True)
+    assert printed.strip() == "[]"
+
+
+def test_its_bytes_are_the_server_s() -> None:
+    from lhm_live_client.wire import JOINT_NAMES as NAMES  # noqa: PLC0415
+    from lhm_live_client.wire import pack_bones  # noqa: PLC0415
+
+    assert NAMES == JOINT_NAMES
+    pose = relaxed_pose()
+    data = pack_bones(
+        2**32 + 5,
+        1234.5,
+        dict(zip(JOINT_NAMES, pose.rotvec.tolist(), strict=True)),
+        root=(0.1, 0.2, 0.3),
+        expression={"jawOpen": 0.5},
+    )
+    sample = parse_sample(data)
+    assert isinstance(sample, BoneSample)
+    assert (sample.sequence, sample.bones.timestamp_s, sample.bones.names) == (5, 1.2345, JOINT_NAMES)
+    np.testing.assert_allclose(quat_wxyz_to_rotvec(sample.bones.quat_wxyz), pose.rotvec, atol=1e-6)
+    np.testing.assert_allclose(sample.bones.root_transl, [0.1, 0.2, 0.3], atol=1e-7)
+    assert sample.bones.blendshape_names == ("jawOpen",)
+    assert not parse_sample(pack_bones(0, 0.0, {})).bones.names
+    with pytest.raises(KeyError, match="elbow"):
+        pack_bones(0, 0.0, {"elbow": (0, 0, 0)})
+
+
+def test_a_sender_and_a_viewer(avatar: Avatar, tmp_path: Path) -> None:
+    from lhm_live_client import PoseSender, Refused  # noqa: PLC0415
+    from lhm_live_client.viewer import watch  # noqa: PLC0415
+
+    async def main() -> None:
+        async with live_server(tmp_path / "data", avatar) as server, AsyncExitStack() as stack:
+            session = await server.start_session(source="socket")
+            viewer = await server.watch(session, stack)
+            url = f"{server.address.replace('http', 'ws')}/v1/pose/{session}"
+            async with PoseSender(url) as sender:
+
+                async def send() -> None:
+                    pose = dict(zip(JOINT_NAMES, relaxed_pose().rotvec.tolist(), strict=True))
+                    pose |= {"left_shoulder": [0, 0, 0], "right_shoulder": [0, 0, 0]}
+                    while True:
+                        await sender.send(pose, expression={"jawOpen": 0.3})
+                        await asyncio.sleep(1 / 60)
+
+                sending = asyncio.create_task(send())
+                await viewer.see_until(lambda picture: reach(picture) > RAISED)
+                seen = await watch(server.address, session, seconds=1.0, frames=tmp_path / "frames", every=5)
+                sending.cancel()
+                await asyncio.wait([sending])
+                while not sender.report.get("used"):
+                    await asyncio.sleep(0.05)
+                assert sender.report["refused"] == 0
+                assert sender.complaint is None
+                await sender.send_message("no sample")
+                async with asyncio.timeout(5):
+                    while sender.complaint is None:
+                        await asyncio.sleep(0.05)
+                assert "no JSON" in sender.complaint
+            assert seen.frames > 5
+            assert len(seen.draw_to_decoded_ms) > seen.frames / 3
+            assert 0 < np.median(seen.draw_to_decoded_ms) < 5000
+            assert np.median(seen.capture_to_decoded_ms) >= np.median(seen.draw_to_decoded_ms)
+            assert "drawn to decoded" in str(seen)
+            pictures = sorted((tmp_path / "frames").glob("*.png"))
+            assert len(pictures) == (seen.frames + 4) // 5
+            await server.http.delete(f"/api/sessions/{session}")
+
+            async def send_to(where: str) -> None:
+                async with PoseSender(where) as sender:
+                    for _ in range(200):
+                        await sender.send({})
+                        await asyncio.sleep(0.01)
+
+            with pytest.raises(Refused, match="no session"):
+                await send_to(url)
+            with pytest.raises(ConnectionError, match="unknown_session"):
+                await watch(server.address, session, seconds=1.0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["npz", "bvh"])
+def test_files_are_played(kind: str, avatar: Avatar, tmp_path: Path) -> None:
+    motion = wave(1.0, 30.0, ("jawOpen",) if kind == "npz" else ())
+    path = tmp_path / f"wave.{kind}"
+    if kind == "npz":
+        save_motion(path, motion)
+    else:
+        write_bvh(path, motion, avatar.rest_joints)
+
+    async def main() -> None:
+        async with live_server(tmp_path / "data", avatar) as server:
+            session = await server.start_session(source="socket")
+            url = f"{server.address.replace('http', 'ws')}/v1/pose/{session}"
+            command = [sys.executable, "-m", "lhm_live_client.send", str(path), url, "--speed", "1.5"]
+            sender = await asyncio.create_subprocess_exec(*command, cwd=PACKAGE, stdout=subprocess.PIPE)
+            printed, _ = await sender.communicate()
+            assert sender.returncode == 0
+            assert "0 refused" in printed.decode()
+            assert server.services.sessions.get(session).messages.used > 5
+
+    run(main())
+
+
+def test_time_codes_are_read_as_the_server_draws_them() -> None:
+    from lhm_live_client.viewer import read_time_code  # noqa: PLC0415
+
+    for drawn, captured in ((0, None), (12_345, 678), (16_382, 16_382)):
+        i420 = np.full((96, 160), 128, np.uint8)
+        draw_time_code(i420, pack_time_code(drawn, captured))
+        assert read_time_code(i420[:64]) == (drawn, captured)
+    assert read_time_code(np.zeros((64, 160), np.uint8)) == (None, None)
+    assert read_time_code(np.full((64, 160), 255, np.uint8)) == (None, None)
