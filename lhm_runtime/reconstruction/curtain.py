@@ -165,13 +165,13 @@ def _lay(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, float]]:
     """Azimuths, heights and radii of strokes, evenly over the curtain, and their spacing."""
     girth = np.pi * (head.back + outer.max()) * 0.75
-    area = girth * (hem.mean() + 0.03)
+    area = girth * hem.mean()
     coarser = max(1.0, np.sqrt(1.25 * area / (_SPACING_M[0] * _SPACING_M[1] * max(most, 1))))
     across, along = coarser * _SPACING_M[0], coarser * _SPACING_M[1]
-    columns, rows = int(np.ceil(girth / across)), int(np.ceil((hem.max() + 0.04) / along))
+    columns, rows = int(np.ceil(girth / across)), int(np.ceil((hem.max() + 0.01) / along))
     column, row = (grid.ravel() for grid in np.meshgrid(np.arange(columns), np.arange(rows)))
     azimuth = ((column + 0.5) / columns - 0.5) * 2 * _FRONTMOST
-    height = 0.03 - (row + 0.5 * (column % 2)) * along
+    height = -(row + 0.5 * (column % 2)) * along
     left = 0.5 + 0.5 * np.sin(azimuth.clip(-np.pi / 2, np.pi / 2))
     ragged = _RAGGED_M * noise(azimuth[:, None] * head.back / _LOCK_M, 63)
     down = np.clip(-height / _ROWS_M, 0, outer.shape[1] - 1.001)

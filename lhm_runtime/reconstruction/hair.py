@@ -14,7 +14,7 @@ from lhm_runtime.reconstruction.builtin_person.shading import noise
 from lhm_runtime.reconstruction.mesh_image import MeshImage
 from lhm_runtime.reconstruction.view import View
 
-_PALETTE, _LEAST_PALETTE, _STRAYS = 300, 60, 0.05
+_PALETTE, _LEAST_PALETTE, _STRAYS = 150, 60, 0.05
 """Colours that stand for hair, skin and clothes; how many pixels tell them; the share of them that may be another's."""
 _OWN_M = 0.006
 """Nearer to the matte's border than this a pixel is partly the background's."""

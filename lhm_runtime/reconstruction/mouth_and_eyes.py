@@ -24,8 +24,6 @@ _UPPER_LIP = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
 _LIPS_RING = LIPS_INNER + _UPPER_LIP[-2:0:-1]
 _EYE_RINGS = [upper + lower[-2:0:-1] for upper, lower in zip(EYE_UPPER, EYE_LOWER, strict=True)]
 """The right eye's, then the left's."""
-_TEETH_M = -0.0015
-"""How much lower upper teeth stand than the built-in person's, that they show in an open mouth."""
 _MOUTH: Rgb = (0.30, 0.09, 0.09)
 _TONGUE: Rgb = (0.62, 0.30, 0.30)
 _TYPICAL_SKIN, _TYPICAL_CHROMA = 0.72, 0.2
@@ -69,9 +67,9 @@ def make_inside(
     )
     eye_count, teeth_count = round(0.43 * count), round(0.14 * count)
     eyes = concatenate([_sunk(eye) for eye in make_eyes(figure, eye_count)])
-    upper, lower = make_teeth(figure, teeth_count)
-    upper = replace(upper, means=upper.means + [0, _TEETH_M, 0])
-    inside = concatenate([upper, lower, _line_mouth(figure, count - eye_count - teeth_count, anatomy)])
+    inside = concatenate(
+        [*make_teeth(figure, teeth_count), _line_mouth(figure, count - eye_count - teeth_count, anatomy)]
+    )
     light = np.clip(tone.mean() / _TYPICAL_SKIN, 0.15, 1.1)
     colourful = np.clip(np.ptp(tone) / _TYPICAL_CHROMA, 0, 1)  # a black and white photo has grey lips
 
@@ -113,8 +111,8 @@ def in_openings(view: View, xy: Float[np.ndarray, "n 2"], scale: float) -> Bool[
     marks = view.marks(view.landmarks.face_image)
     for ring in _EYE_RINGS:
         inside |= _within(xy, marks[ring], _LID_M * scale)
-    if np.ptp(marks[[_UPPER_LIP_MIDDLE, _LOWER_LIP_MIDDLE], 1]) > _PARTED_M * scale:
-        inside |= _within(xy, marks[_LIPS_RING], _LIP_M * scale)
+    parted = np.ptp(marks[[_UPPER_LIP_MIDDLE, _LOWER_LIP_MIDDLE], 1]) > _PARTED_M * scale
+    inside |= _within(xy, marks[_LIPS_RING], _LIP_M * scale) if parted else _within(xy, marks[_LIPS_RING])
     return inside
 
 

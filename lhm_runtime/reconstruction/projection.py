@@ -56,8 +56,9 @@ _SHAPE_PX_PER_M, _COLOUR_PX_PER_M = 450.0, 600.0
 """Resolutions at which the outline is followed and colours are read."""
 _SOLVE_PX = 560
 """Height of the person, pixels, at which colours are solved for: about what avatars are shown at."""
-_COLOUR_FREEDOM, _HUNG_LIMIT = (0.09, 0.3), 0.3
-"""Furthest that colours may move to match the photo, on rims and where they face it, and of what was hung on."""
+_COLOUR_FREEDOM, _HEAD_FREEDOM, _HUNG_LIMIT = (0.06, 0.3), 0.16, 0.3
+"""Furthest that colours may move to match the photo, on rims and where they face it, anywhere on the head, and of what
+was hung on."""
 _TRUSTED = 0.9
 """Matte from which a pixel is the person's alone."""
 _MOSTLY, _RIM_FACING = 0.5, 0.5
@@ -300,7 +301,9 @@ def _may_move(
     best = blended.shares > _MOSTLY
     facing = np.max([np.where(at, o.facing, 0) for o, at in zip(seen, best, strict=True)], axis=0)
     fixed, hung = np.zeros(inside_count), np.ones(hung_count)
-    return np.concatenate([sure, fixed, hung]), np.concatenate([_colour_limit(facing), fixed, _HUNG_LIMIT * hung])
+    return np.concatenate([sure, fixed, hung]), np.concatenate(
+        [np.maximum(_colour_limit(facing), _HEAD_FREEDOM * on_head), fixed, _HUNG_LIMIT * hung]
+    )
 
 
 def _under(hung: Patch, surface: Surface, anatomy: Anatomy) -> Bool[np.ndarray, " n"]:

@@ -52,7 +52,8 @@ def test_state_health_metrics_and_docs(avatar: Avatar, tmp_path: Path) -> None:
             state = (await server.http.get("/api/state")).json()
             assert {avatar["id"] for avatar in state["avatars"]} == {"someone", "builtin"}
             assert [summary["id"] for summary in state["sessions"]] == [session]
-            assert state["sources"] == ["browser", "webcam", "replay", "idle"]
+            network = ["socket", "mqtt", "vmc", "facemocap", "merged"]
+            assert state["sources"] == ["browser", "webcam", *network, "replay", "idle"]
             assert state["replays"] == ["wave"]
             shown = (await server.http.get(f"/api/sessions/{session}")).json()
             assert (shown["framing"], shown["width"], shown["height"]) == ("half", 64, 96)
