@@ -20,8 +20,6 @@ _RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _STRANGE_BEYOND = 0.4, 24, 0.2, 0.1
 millimetres off reads the collar on the jaw, hair on the cheek beyond the nose, and shadow on ears."""
 _EDGE_PX, _EDGE_M = 1.2, 0.004
 """Samples nearer than either to the matte's border show the background's colours."""
-_BACKGROUND_M, _OUTSIDE, _ALIKE = 0.03, 0.05, 0.15
-"""How far around a sample background is looked for, the matte that is background, and how like it is too like."""
 _OCCLUDER_REACH_M, _OCCLUDER_GAP_M = 0.018, 0.05
 """Beside the outline of something this much nearer to the camera, its colours spill over."""
 _SPILL_REACH_M = 0.07
@@ -97,7 +95,6 @@ def observe(
     confidence = np.where(grazing, np.maximum(confidence, 0.6), confidence)
     rgb = read_colours(view.extended, image[:, :2])
     confidence[_strange_rims(rgb, confidence, cosine, points, head & ~hairy)] = 0
-    confidence[_background_in_hair(view, rgb, confidence, image[:, :2], face, head, scale)] = 0
     spilt = find_spill(rgb, confidence > 0, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
     return Observation(rgb, np.where(spilt, 0.0, confidence), cosine)
 
@@ -118,30 +115,6 @@ def _strange_rims(
     unlike = np.linalg.norm(rgb[near] - rgb[rim, None], axis=2)
     limit = np.where(cosine[rim] > 0, _STRANGE, _STRANGE_BEYOND)
     strange: np.ndarray = rim[np.sort(unlike, axis=1)[:, 2] > limit]
-    return strange
-
-
-def _background_in_hair(
-    view: View,
-    rgb: Float[np.ndarray, "n 3"],
-    confidence: Float[np.ndarray, " n"],
-    xy: Float[np.ndarray, "n 2"],
-    face: Bool[np.ndarray, " n"],
-    head: Bool[np.ndarray, " n"],
-    scale: float,
-) -> Int64[np.ndarray, " k"]:
-    """Samples beside the face that look like the background nearby and unlike the face: mattes fill gaps in hair."""
-    at = np.flatnonzero(head & ~face & (confidence > 0))
-    palette = _palette(rgb[face & (confidence > _SURE)])
-    if palette is None or len(at) == 0:
-        return np.zeros(0, np.int64)
-    step = max(1, round(scale * _BACKGROUND_M / 4))
-    outside = (view.alpha[::step, ::step] < _OUTSIDE).astype(np.float32)
-    near, weight = (cv2.GaussianBlur(of, (0, 0), 4) for of in (view.rgb[::step, ::step] * outside[:, :, None], outside))
-    around = read_colours(np.dstack([near, weight]), xy[at] / step)
-    background = around[:, :3] / np.maximum(around[:, 3:], 1e-6)
-    alike = (np.linalg.norm(rgb[at] - background, axis=1) < _ALIKE) & (around[:, 3] > 0.01)
-    strange: np.ndarray = at[alike & (_unlikeness(rgb[at], palette) > _ALIKE)]
     return strange
 
 

@@ -17,8 +17,9 @@ from lhm_runtime.reconstruction.view import View
 MOST_SHARE = 0.06
 """Of all Gaussians, at most so many hang."""
 
-_ROWS_M, _LONGEST_M, _WIDEST_M = 0.005, 0.45, 0.19
-"""Hair is looked for in rows so far apart, down to so far below the eyes, and so far from the head's axis."""
+_ROWS_M, _LONGEST_M, _WIDEST_M = 0.005, 0.28, 0.19
+"""Hair is looked for in rows so far apart, down to so far below the eyes (further down, dark clothes pass for it), and
+so far from the head's axis."""
 _LEAST_LOCK_M, _GAP_M = 0.008, 0.03
 """A row with less hair beside the head has none; a gap no longer than this does not end it."""
 _EAR_M, _LEAST_HANG_M = 0.03, 0.045
