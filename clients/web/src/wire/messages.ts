@@ -1,7 +1,7 @@
 /** What the server and the page say to each other, and REST calls (docs: /docs on the server). */
 
 export type Framing = 'full' | 'half' | 'head'
-export type Source = 'browser' | 'webcam' | 'replay' | 'idle'
+export type Source = 'browser' | 'webcam' | 'replay' | 'idle' | 'socket' | 'mqtt' | 'vmc' | 'facemocap' | 'merged'
 export type Quality = 'auto' | 'low' | 'medium' | 'high'
 
 export interface Avatar {
