@@ -175,6 +175,8 @@ def _from_neighbours(
     own = surface.part[known]
     if part in (*HANDS, Part.NECK, Part.HEAD):
         source = known[surface.face[known]]
+        if len(source) < _ENOUGH:  # seen from behind
+            source = known[np.isin(own, HANDS)]
     elif part in FEET:
         source = known[np.isin(own, LEGS)]
     else:

@@ -117,3 +117,10 @@ def test_legs_that_leave_the_picture_have_one_colour(surface, dressed, body):
     filled = fill(rgb, seen, surface, body)
     away = leg & (surface.template[:, 1] < top - 0.45)
     np.testing.assert_allclose(filled[away], np.tile(JEANS, (away.sum(), 1)), atol=0.1)
+
+
+def test_who_is_seen_from_behind_has_a_face_of_skin(surface, dressed, body):
+    behind = surface.samples.normals[:, 2] < -0.2
+    filled = fill(dressed, behind & ~surface.face & (surface.part != Part.NECK), surface, body)
+    error = np.abs(filled - SKIN).max(axis=1)
+    assert (error[surface.face] < 0.15).mean() > 0.9
