@@ -117,7 +117,7 @@ def _from_same_garment(
             own = own[part[own] == p]
         if len(own) < _ENOUGH and p in OTHER_SIDE:
             own, flip = known[part[known] == OTHER_SIDE[p]], -1
-        if p == Part.TORSO:  # an open collar is not the back's
+        if p == Part.TORSO and len(own):  # an open collar is not the back's
             bare = _skin_like(rgb[own], rgb[known[surface.face[known]]])
             own = own[~bare] if bare.mean() < 0.5 else own
         if len(own) < _ENOUGH:

@@ -44,7 +44,8 @@ def tuck_hidden_hands(photo: Photo, fit: BodyFit, body: BodyModel) -> BodyFit:
     cloth: Float64[np.ndarray, "h w"] | None = None
     for side in _not_found(photo):
         hand = np.flatnonzero(anatomy.part == HANDS[side])
-        if _skin_tinted(_colours(view, view.project(points[hand])[:, :2]), tone).mean() < _BARE_SHARE:
+        there = _colours(view, view.project(points[hand])[:, :2])  # none where the picture ends before
+        if len(there) and _skin_tinted(there, tone).mean() < _BARE_SHARE:
             cloth = _draw_cloth(view, points, anatomy) if cloth is None else cloth
             fit = _tuck(side, points[hand], view, cloth, fit, body)
     return fit
