@@ -211,6 +211,7 @@ def test_too_fast_is_dropped_and_far_too_fast_sent_away(
     async def main() -> None:
         async with live_server(tmp_path, avatar) as server, AsyncExitStack() as stack:
             session = await server.start_session(source="socket")
+            monkeypatch.setattr("streaming.pose_socket.MAX_RATE_HZ", 20.0)  # however slow this machine sends
             socket = await stack.enter_async_context(send_to(server, session))
             message = encode_bones(arms(0, raised=False))
             for _ in range(500):
@@ -218,7 +219,7 @@ def test_too_fast_is_dropped_and_far_too_fast_sent_away(
             assert (await hear(socket, "error"))["code"] == "too_fast"
             while (ack := await hear(socket, "ack"))["received"] != 500:
                 pass
-            assert 0 < ack["too_fast"] < 440  # a burst of 60 passes
+            assert 0 < ack["too_fast"] <= 440  # a burst of 60 passes
             monkeypatch.setattr("streaming.pose_socket._FLOOD_HZ", 50.0)
             socket = await stack.enter_async_context(send_to(server, session))
             for _ in range(100):
