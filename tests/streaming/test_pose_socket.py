@@ -22,7 +22,8 @@ from lhm_runtime.body.joints import JOINT_NAMES
 from lhm_runtime.body.rotations import rotvec_to_quat_wxyz
 from lhm_runtime.motion.procedural import relaxed_pose
 from lhm_runtime.motion.retargeting import BoneRotations
-from streaming.protocol import MAX_RATE_HZ, BoneSample, encode_bones, format_sample
+from streaming import pose_socket
+from streaming.protocol import BoneSample, encode_bones, format_sample
 
 
 def arms(sequence: int, *, raised: bool) -> BoneSample:
@@ -37,7 +38,7 @@ def arms(sequence: int, *, raised: bool) -> BoneSample:
 @asynccontextmanager
 async def send_to(server: LiveServer, session: str) -> AsyncIterator[ClientConnection]:
     async with connect(f"{server.address.replace('http', 'ws')}/v1/pose/{session}", proxy=None) as socket:
-        assert (await hear(socket, "welcome"))["max_rate_hz"] == MAX_RATE_HZ
+        assert (await hear(socket, "welcome"))["max_rate_hz"] == pose_socket.MAX_RATE_HZ
         yield socket
 
 
