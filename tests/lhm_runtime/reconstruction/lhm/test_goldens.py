@@ -25,10 +25,10 @@ from lhm_runtime.body.kinematics import joint_matrices
 from lhm_runtime.ply import export_ply, import_ply
 from lhm_runtime.reconstruction.lhm.animation import deform, make_avatar, rig_points
 from lhm_runtime.reconstruction.lhm.checkpoint import plan_tensors
-from lhm_runtime.types import Gaussians
+from lhm_runtime.types import Camera, Gaussians
 
 RASTERISER = "out.raster."
-"""Inputs of the published rasteriser, which is not ours."""
+"""Camera of the published rasteriser, as it wants to be told."""
 
 INPUTS = ("image_u8", "ellipse", "error")
 
@@ -49,6 +49,27 @@ def test_the_animation(golden: Golden) -> None:
     found = errors(golden, record_animation(golden), expected)
     assert len(found) == 3 + 2 * (len(golden.poses()) + 2)
     assert not wrong(found)
+
+
+def test_the_camera(golden: Golden) -> None:
+    """A camera of ours with the recorded intrinsics sees every point where the published rasteriser draws it."""
+    recorded = {name.removeprefix(RASTERISER): array for name, array in golden.expected(RASTERISER).items()}
+    if not recorded:
+        pytest.skip("this golden has no camera: it was cut away to keep the file small")
+    (intrinsics,) = (array[0, 0].astype(np.float64) for array in golden.expected("in.render_intrs").values())
+    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    camera = Camera(np.eye(4), float(fx), float(fy), float(cx), float(cy), int(2 * cx), int(2 * cy))
+    assert (camera.width, camera.height) == (recorded["image_width"].item(), recorded["image_height"].item())
+    np.testing.assert_allclose(camera.T_camera_world, recorded["viewmatrix"].T, atol=TOLERANCE)
+    np.testing.assert_allclose(recorded["campos"], 0, atol=TOLERANCE)
+    points = np.random.default_rng(3).uniform([-0.3, -0.5, 2.0], [0.3, 0.5, 4.0], (50, 3))
+    clip = np.hstack([points, np.ones((50, 1))]) @ recorded["projmatrix"].astype(np.float64)
+    size = np.array([camera.width, camera.height])
+    theirs = (clip[:, :2] / clip[:, 3:] + 1) * size / 2
+    ours = [camera.fx, camera.fy] * points[:, :2] / points[:, 2:] + [camera.cx, camera.cy]
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)  # pixels
+    tan_half = size / [2 * camera.fx, 2 * camera.fy]
+    np.testing.assert_allclose(tan_half, [recorded["tanfovx"].item(), recorded["tanfovy"].item()], atol=TOLERANCE)
 
 
 def test_the_pictures(golden: Golden) -> None:
