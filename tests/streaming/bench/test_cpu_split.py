@@ -33,7 +33,7 @@ def test_threads_and_children_are_charged_with_what_they_use() -> None:
     took = after.at - before.at
     shares = after.shares_since(before)
     assert shares["server: draw"] == pytest.approx(100 * 0.3 / took, rel=0.3)
-    assert shares["other processes"] >= 100 * 0.9 / took
+    assert shares["other processes"] >= 100 * 0.8 / took  # what others had used before may have ended with them
     thread.join()
 
 
