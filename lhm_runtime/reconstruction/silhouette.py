@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int32
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX, NUM_JOINTS
+from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.types import Camera, SmplxPose
 
 _LONGEST_SIDE = 640  # outlines are compared at this size, pixels
@@ -53,7 +54,7 @@ def measure_outline(
     px_per_m = scale * camera.fx / float(np.median(seen[:, 2]))
 
     covered = _fill(pixels, body.faces, size)
-    normals = _normals(seen, body.faces)
+    normals = vertex_normals(seen, body.faces.astype(np.int64))
     chosen = np.flatnonzero(_on_outline(seen, normals, pixels, covered, px_per_m) & _has_plain_outline(body))
     across = normals[chosen, :2] / np.maximum(np.linalg.norm(normals[chosen, :2], axis=1, keepdims=True), 1e-9)
     offsets = _find_outline(pixels[chosen], across, inside, covered, px_per_m)
@@ -97,16 +98,6 @@ def _fill(
     for triangle in corners[towards_camera]:
         cv2.fillConvexPoly(covered, triangle, 1, cv2.LINE_8, _SUBPIXEL_BITS)
     return covered > 0
-
-
-def _normals(vertices: Float64[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Float64[np.ndarray, "v 3"]:
-    a, b, c = vertices[faces].swapaxes(0, 1)
-    face_normals = np.cross(b - a, c - a)
-    normals = np.stack(
-        [np.bincount(faces.ravel(), face_normals[:, axis].repeat(3), len(vertices)) for axis in range(3)], axis=1
-    )
-    unit: np.ndarray = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return unit
 
 
 def _on_outline(
