@@ -19,7 +19,7 @@ SYSTEM_PACKAGES := libegl1 libgles2 libgl1 libglib2.0-0
 demo: $(VENV)/product streaming/web/index.html
 	@if [ -t 1 ] && [ -z "$$CI" ]; then $(BIN)/lhm-live demo; else $(BIN)/lhm-live demo --check -o demo.mp4; fi
 
-test: $(VENV)/developer $(VENV)/browser $(VENV)/broker streaming/web/index.html
+test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn streaming/web/index.html
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -55,6 +55,10 @@ $(VENV)/browser: | $(VENV)/bin/python
 
 $(VENV)/broker: | $(VENV)/bin/python
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || sh tools/install_system_packages.sh mosquitto || echo "without mosquitto the tests of MQTT are skipped"
+	@touch $@
+
+$(VENV)/turn: | $(VENV)/bin/python
+	@command -v turnserver >/dev/null || sh tools/install_system_packages.sh coturn || echo "without coturn the tests through a TURN server are skipped"
 	@touch $@
 
 $(VENV)/product: $(BUILT_FROM) | $(VENV)/bin/python $(VENV)/system

@@ -178,7 +178,7 @@ class Mqtt(_Section):
 class MergedPart(_Section):
     """Who drives a part of the avatar."""
 
-    source: Literal["vmc", "facemocap", "mqtt", "browser", "replay"]
+    source: Literal["vmc", "facemocap", "mqtt", "browser", "webcam", "replay"]
     rig: RigName | None = None
     replay: str | None = None
 

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import assert_never
 
 from aiortc.mediastreams import MediaStreamTrack
 from structlog.stdlib import get_logger
@@ -23,7 +22,7 @@ from lhm_runtime.avatar import Avatar
 from lhm_runtime.errors import BackendError, LhmLiveError
 from lhm_runtime.types import SmplxPose
 from streaming.config import Config
-from streaming.drivers import assign_parts, make_network_source
+from streaming.drivers import Drivers
 from streaming.encoder import Codec
 from streaming.follower import Follower
 from streaming.hub import PacketTrack
@@ -33,11 +32,10 @@ from streaming.recording import SUFFIXES, Room, record
 from streaming.renderer import BLEND_S, Moment, Performer, RenderThread, Submit
 from streaming.settings import MAX_BPS, NewSession, SessionState, Settings, SettingsChange
 from streaming.sources import Source
-from streaming.sources.idle import IdleMotion, ease
-from streaming.sources.merged import Driver, MergedSource
+from streaming.sources.idle import ease
+from streaming.sources.merged import MergedSource
 from streaming.sources.messages import MessageSource, Sender
-from streaming.sources.replay import ReplaySource, open_replay
-from streaming.sources.webcam import WebcamSource
+from streaming.sources.replay import ReplaySource
 from streaming.udp import UdpPorts
 from streaming.vmc_output import VmcOutput
 
@@ -81,15 +79,11 @@ class Session:
         """Held while avatar or source change."""
         self.on_state: Callable[[], None] = lambda: None
         """Called when ``state`` has changed."""
-        self.messages = MessageSource()
-        """Where the samples of a data channel or websocket go."""
         self.sender: Sender | None = None
         """Who sends them over a websocket, if anybody does: the last to come."""
         self.ended = asyncio.Event()
-        self.webcam = WebcamSource(config.motion.tracker)
-        """Where the driver's video track goes."""
+        self._drivers = Drivers(config, UdpPorts() if ports is None else ports)
         self._avatar, self._config = avatar, config
-        self._ports = UdpPorts() if ports is None else ports
         self._cast: Cast | None = None
         self._acting: list[asyncio.Task[None]] = []
         self._renderer = RenderThread(self.size)
@@ -116,6 +110,16 @@ class Session:
             place_s=None if self._replay is None else self._replay.place_s,
             recording=self.recording,
         )
+
+    @property
+    def messages(self) -> MessageSource:
+        """Where the samples of a data channel or websocket go."""
+        return self._drivers.messages
+
+    @property
+    def takes_video(self) -> bool:
+        """Whether it is driven by a camera's video."""
+        return self._drivers.takes_video(self.wish)
 
     @property
     def viewers(self) -> int:
@@ -183,6 +187,8 @@ class Session:
         """Show it differently from the next picture on."""
         if change.calibrate and self._cast is not None:
             self._cast.follower.calibrate()
+            if isinstance(self._cast.source, MergedSource):
+                self._cast.source.calibrate()
         if change.framing is not None:
             self.wish = self.wish.model_copy(update={"framing": change.framing})
         if change.seek_s is not None and self._replay is not None:
@@ -203,7 +209,7 @@ class Session:
 
     async def feed(self, track: MediaStreamTrack) -> None:
         """Let a driver's video drive; returns when it ends. Where another source does, it is read in vain."""
-        await self.webcam.feed(track)
+        await self._drivers.webcam.feed(track)
 
     def admit(self, sender: Sender) -> None:
         """Let ``sender``'s samples drive, in the place of whoever came over a websocket before."""
@@ -232,9 +238,9 @@ class Session:
         else:
             performer = await asyncio.to_thread(Performer, avatar)
         follower = Follower(avatar, self._config.motion, present.follower.neutral if present else None)
-        if present is not None and present.source in (self.messages, self.webcam) and wish.source == self.wish.source:
+        if present is not None and self._drivers.stays(present.source) and wish.source == self.wish.source:
             return Cast(performer, follower, present.source, present.leaving)
-        source = await self._open_source(wish, avatar)
+        source = await self._drivers.source(wish, avatar, self.fps, self.settings)
         leaving = AsyncExitStack()
         if source is not None:
             await leaving.enter_async_context(source)
@@ -269,36 +275,6 @@ class Session:
                     except BackendError as error:
                         _log.warning("no VMC output", session=self.id, reason=str(error))
                         self.change(SettingsChange(vmc=False))
-
-    async def _open_source(self, wish: NewSession, avatar: Avatar) -> Source | None:
-        match wish.source:
-            case "browser" | "socket":
-                return self.messages
-            case "webcam":
-                return self.webcam
-            case "replay":
-                name, folder = wish.replay or "", self._config.storage.replays
-                motion = await asyncio.to_thread(open_replay, name, folder, avatar.expression_names)
-                return ReplaySource(motion, self.fps, speed=self.settings.speed, loop=self.settings.loop)
-            case "vmc" | "facemocap" | "mqtt":
-                return make_network_source(wish.source, wish.rig, self._config, self._ports)
-            case "merged":
-                return await self._merge(wish, avatar)
-            case "idle":
-                return None
-            case other:
-                assert_never(other)
-
-    async def _merge(self, wish: NewSession, avatar: Avatar) -> Source:
-        drivers = {}
-        for choice, parts in assign_parts(self._config.merged).items():
-            source = await self._open_source(wish.model_copy(update=choice.model_dump()), avatar)
-            if source is not None:
-                follower = Follower(avatar, self._config.motion)
-                drivers[" ".join([choice.source, choice.rig or choice.replay or ""])] = Driver(
-                    parts, source, follower.follow
-                )
-        return MergedSource(drivers, IdleMotion(avatar.expression_names).pose, self._config.motion.silence_s)
 
     async def _animate(self, cast: Cast) -> None:
         """Ask for a picture whenever there is a new pose, and at a steady rate while idle motion is in it."""

@@ -75,8 +75,8 @@ async def watch(
     openapi_extra=_SDP_IN,
 )
 async def drive(session: str, request: Request, here: Here) -> Response:
-    """Drive a session whose source is ``webcam`` with a camera's video (WHIP)."""
-    if here.sessions.get(session).wish.source != "webcam":
+    """Drive a session whose source is ``webcam``, or is merged with one, with a camera's video (WHIP)."""
+    if not here.sessions.get(session).takes_video:
         raise RefusedError(409, "other_source", "this session is not driven by video; start one with source webcam")
     return await _exchange(here, session, "drive", request, "whip")
 

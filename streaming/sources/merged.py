@@ -44,6 +44,8 @@ class Driver:
     source: Source
     follow: Callable[[Sample], SmplxPose | None]
     """Makes its samples poses of the avatar; called in a thread."""
+    calibrate: Callable[[], None] = lambda: None
+    """Has it learn the neutral face of whoever drives."""
 
 
 @dataclass(slots=True)
@@ -102,6 +104,11 @@ class MergedSource:
                     task.result()
                     raise BackendError(f"{task.get_name()}: it has ended")
             yield Sample(self._merge(time.monotonic()), self._captured_ms)
+
+    def calibrate(self) -> None:
+        """Have every driver's neutral face learnt."""
+        for driver in self._drivers.values():
+            driver.calibrate()
 
     async def _follow(self, name: str, driver: Driver, solving: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()

@@ -20,6 +20,7 @@ from lhm_runtime.motion.ideal_landmarks import IdealTracker
 from lhm_runtime.motion.procedural import relaxed_pose
 from lhm_runtime.rasterizer import frame_person
 from lhm_runtime.types import Landmarks, SmplxPose
+from streaming.drivers import Drivers
 from streaming.protocol import LandmarkSample, encode_landmarks
 from streaming.session import Session
 from streaming.settings import NewSession, SettingsChange
@@ -205,13 +206,13 @@ def test_a_session_that_fails_says_why_and_leaves_the_others_alone(
             viewer = await server.watch(healthy, stack)
             await viewer.see()
             gate = asyncio.Event()
-            open_source = Session._open_source
+            open_source = Drivers.source
 
-            async def open_late(session: Session, *wanted: Any) -> object:
+            async def open_late(drivers: Drivers, *wanted: Any) -> object:
                 await gate.wait()
-                return await open_source(session, *wanted)
+                return await open_source(drivers, *wanted)
 
-            monkeypatch.setattr(Session, "_open_source", open_late)
+            monkeypatch.setattr(Drivers, "source", open_late)
             failing = await server.start_session(source="replay", replay="broken.npz")
             socket = await stack.enter_async_context(server.signal(failing))
             await hear(socket, "state")

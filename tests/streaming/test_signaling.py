@@ -289,7 +289,7 @@ def test_a_camera_by_whip(avatar: Avatar, tmp_path: Path) -> None:
             location = answer.headers["location"]
             assert location.startswith(f"/whip/{session}/")
             await visitor.accept(answer.text)
-            webcam = server.services.sessions.get(session).webcam
+            webcam = server.services.sessions.get(session)._drivers.webcam
             frames: list[float] = []
             while not hasattr(webcam, "_worker"):  # the source opens
                 await asyncio.sleep(0.01)

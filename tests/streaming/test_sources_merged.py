@@ -170,7 +170,7 @@ def test_the_table(tmp_path: Path) -> None:
     assert assign(face=phone) == {"facemocap": {"face"}}
     with pytest.raises(ValueError, match="nobody to merge"):
         assign()
-    for wrong in ({"source": "mqtt"}, {"source": "vmc", "rig": "studio"}, {"source": "webcam"}, {"source": "replay"}):
+    for wrong in ({"source": "mqtt"}, {"source": "vmc", "rig": "studio"}, {"source": "idle"}, {"source": "replay"}):
         with pytest.raises(ValueError, match=r"merged\.body"):
             assign(body=wrong)
 
@@ -235,3 +235,13 @@ def wide(picture: np.ndarray) -> float:
     """How far to the sides the person reaches, in halves of the width."""
     columns = (np.abs(picture - picture[2, 2]) > 30).any(axis=0).nonzero()[0]
     return float(np.abs(columns - picture.shape[1] / 2).max() / (picture.shape[1] / 2)) if columns.size else 0.0
+
+
+def test_calibrating_reaches_every_driver() -> None:
+    asked: list[str] = []
+    drivers = {
+        name: Driver((part,), Metronome(0.1), lambda sample: sample.motion, lambda name=name: asked.append(name))  # type: ignore[arg-type,misc]
+        for name, part in (("rig", "body"), ("phone", "face"))
+    }
+    MergedSource(drivers, lambda _: relaxed_pose(), 0.2).calibrate()  # type: ignore[arg-type]
+    assert asked == ["rig", "phone"]
