@@ -18,6 +18,8 @@ _LEAST_COSINE = 0.12
 _RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _STRANGE_BEYOND = 0.4, 24, 0.2, 0.1
 """Where the head turns away like this, what is seen must be like one of the colours seen squarely nearby: a fit a few
 millimetres off reads the collar on the jaw, hair on the cheek beyond the nose, and shadow on ears."""
+_SKIN_COSINES = (0.15, 0.5)
+"""Skin of the head is not believed where it turns away more than the first of these, fully from the second on."""
 _EDGE_PX, _EDGE_M = 1.2, 0.004
 """Samples nearer than either to the matte's border show the background's colours."""
 _OCCLUDER_REACH_M, _OCCLUDER_GAP_M = 0.018, 0.05
@@ -91,8 +93,10 @@ def observe(
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     beside = points[:, 2] >= cv2.erode(depth, disc)[row, column] + _OCCLUDER_GAP_M + _OCCLUDER_REACH_M / 2
     confidence = np.where(seen & (cosine > _LEAST_COSINE), np.clip((cosine - 0.1) / 0.3, 0, 1), 0.0)
-    grazing = seen & head  # hair is no clean surface
-    confidence = np.where(grazing, np.maximum(confidence, 0.6), confidence)
+    # hair is no clean surface; skin that turns away shows what lies behind the fit, drawn out over a cheek
+    confidence = np.where(seen & head & hairy, np.maximum(confidence, 0.6), confidence)
+    low, high = _SKIN_COSINES
+    confidence = np.where(seen & head & ~hairy, np.clip((cosine - low) / (high - low), 0, 1), confidence)
     rgb = read_colours(view.extended, image[:, :2])
     confidence[_strange_rims(rgb, confidence, cosine, points, head & ~hairy)] = 0
     spilt = find_spill(rgb, confidence > 0, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
@@ -226,20 +230,20 @@ def blend(seen: Sequence[Observation], samples: Samples, head: Bool[np.ndarray, 
     quality[1:, head] *= np.square(1 - confidence[0, head])
     even = np.stack(
         [
-            _smooth(samples, one[:, None], confident, _EVEN_ROUNDS, anatomy)[:, 0]
+            smooth_over(samples, one[:, None], confident, _EVEN_ROUNDS, anatomy)[:, 0]
             for one, confident in zip(quality, confidence, strict=True)
         ]
     )
     quality = np.where(confidence > 0, np.minimum(even, _MOST_EVENED * quality), 0.0) + _LEAST_QUALITY
     broad, sharp = (weight / weight.sum(axis=0) for weight in (quality, quality**_SHARPNESS))
-    low = np.stack([_smooth(samples, o.rgb, o.confidence, _BAND_ROUNDS, anatomy) for o in seen])
+    low = np.stack([smooth_over(samples, o.rgb, o.confidence, _BAND_ROUNDS, anatomy) for o in seen])
     agreed = np.einsum("kn,knc->nc", broad, low)
     shifts = agreed - low
     rgb = np.einsum("kn,knc->nc", sharp, np.stack([o.rgb for o in seen]) + shifts)
     return Blend(rgb.clip(0, 1), sharp, shifts)
 
 
-def _smooth(
+def smooth_over(
     samples: Samples,
     values: Float[np.ndarray, "n c"],
     weight: Float[np.ndarray, " n"],

@@ -200,6 +200,7 @@ def _clear_of_body(
 ) -> tuple[Bool[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
     """Which strokes are not buried in shoulders, and their radii, no less than the body's."""
     trunk = np.isin(anatomy.part, (Part.TORSO, Part.NECK, Part.LEFT_ARM, Part.RIGHT_ARM))
+    trunk |= (anatomy.part == Part.HEAD) & (own[:, 2] < head.axis[2]) & (own[:, 1] < head.axis[1])  # the nape
     theirs = np.stack(head.polar(own[trunk]), axis=1)
     theirs = theirs[theirs[:, 2] > -_LONGEST_M - 0.05]
     size = np.array([0.1, 0.01])

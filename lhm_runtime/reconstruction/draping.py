@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Float64, Int64
 from scipy.sparse.linalg import splu
 
-from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, Anatomy, Part
+from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, Anatomy, Part, smooth_along
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.reconstruction.clothing import shoe_and_flatten, span_back, widen_trousers
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
@@ -33,8 +33,11 @@ _REACH_M = {Part.HEAD: 0.16, Part.NECK: 0.04, Part.TORSO: 0.14}
 _REACH_M |= dict.fromkeys(ARMS, 0.14) | dict.fromkeys(LEGS, 0.12)
 _REACH_M |= dict.fromkeys(HANDS, 0.015) | dict.fromkeys(FEET, 0.10)
 """Furthest outward move of each part's outline."""
-_JAW_REACH_M = 0.04
-"""Long hair beside jaw and neck is not theirs: it becomes a sheet of its own."""
+_JAW_REACH_M = 0.015
+"""Long hair beside jaw, ears and neck is not theirs: it becomes a sheet of its own."""
+_BROW_M, _EARS_M, _NAPE_M = (-0.03, 0.04), (0.085, 0.11), 0.065
+"""The scalp begins between these heights above the eyes, or between these distances behind them, where the ears end;
+there it reaches down to so far below the eyes."""
 _INWARD_M, _FEET_INWARD_M = 0.09, 0.045
 """A foot further out than this was turned wrongly by the fit, and would be torn."""
 _OUTWARD_M = 0.17
@@ -45,6 +48,9 @@ _THICKEN_ARM_M = (-0.004, 0.035)
 _UNSEEN_PULL = 0.02
 _NECK_PULL = 0.1
 _BEHIND_PULL = 0.5
+_BARE_PULL = 0.3
+_FACE_ROUNDS, _NEAR_FACE = 8, 0.05
+"""Jaw and ears hold still, but not so near to the face, in rings of the surface and share of it there."""
 _BESIDE_HANDS_M = 0.03
 _FACE_PULL = 4.0
 _LIDS_M = 0.028
@@ -79,15 +85,19 @@ def fill_matte(
     matte = (view.alpha > 0.5).astype(np.uint8)
     inside = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - matte, cv2.DIST_L2, 5)
     inside -= _INSET_M * scale
-    reach = _reach(rest, anatomy)
+    scalp = _on_scalp(rest, anatomy)
+    reach = _reach(scalp, anatomy)
+    # the face follows its landmarks, and the mouth follows it
+    free = smooth_along(anatomy.average, anatomy.face.astype(float), _FACE_ROUNDS) > _NEAR_FACE
+    bare = _BARE_PULL * (anatomy.part == Part.HEAD) * (scalp < 1) * ~free * _outside(anatomy)
     behind = _behind_hands(view, points, anatomy)
     for stiffness in _NORMAL_PASSES if thicken else ():
         # between limbs that have grown together no outline says how thick they are
         outline = find_outline(view, points, inside, reach, anatomy, meeting=False)
-        points = points + _thicken(points, view, outline, unseen, behind, stiffness, anatomy)
+        points = points + _thicken(points, view, outline, unseen, behind, bare, stiffness, anatomy)
     for stiffness in _PLANE_PASSES:
         outline = find_outline(view, points, inside, reach, anatomy)
-        points = points + _shift(points, view, outline, unseen, stiffness, anatomy)
+        points = points + _shift(points, view, outline, unseen, bare, stiffness, anatomy)
     return view.unposed(sink_back(points, anatomy) if thicken else points)
 
 
@@ -95,12 +105,17 @@ def sink_back(points: Float64[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[n
     """Draw in the skin that faces away from the camera; the outline has been set inside the matte already."""
     normals = vertex_normals(points, anatomy.faces)
     away = (normals * points).sum(axis=1) / np.linalg.norm(points, axis=1)
-    outside = np.zeros(len(points), bool)
-    outside[anatomy.faces[anatomy.outer]] = True
-    outside[anatomy.faces[~anatomy.outer]] = False  # eyes, and what lies behind lids and lips
-    away[~outside | anatomy.face] = 0
+    away[~_outside(anatomy) | anatomy.face] = 0
     drawn: np.ndarray = points - (_SUNK_M * np.clip(2 * (away - _SUNK_FROM), 0, 1))[:, None] * normals
     return drawn
+
+
+def _outside(anatomy: Anatomy) -> Bool[np.ndarray, " v"]:
+    """Vertices of the outer skin alone: not of eyes, nor of what lies behind lids and lips."""
+    outside = np.zeros(len(anatomy.part), bool)
+    outside[anatomy.faces[anatomy.outer]] = True
+    outside[anatomy.faces[~anatomy.outer]] = False
+    return outside
 
 
 def unseen_vertices(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Bool[np.ndarray, " v"]:
@@ -204,11 +219,20 @@ def _first(found: Bool[np.ndarray, "k s"]) -> Int64[np.ndarray, " k"]:
     return np.where(found.any(axis=1), found.argmax(axis=1), _NEVER)
 
 
-def _reach(rest: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, " v"]:
-    reach: np.ndarray = np.array([_REACH_M[part] for part in Part])[anatomy.part]
+def _on_scalp(rest: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, " v"]:
+    """Share of hair's surface in each vertex's of the head: 0 on face, jaw and ears, where hair hangs before skin."""
     eyes = rest[np.concatenate([anatomy.left_eye, anatomy.right_eye])].mean(axis=0)
-    reach[(anatomy.part == Part.HEAD) & (rest[:, 1] < eyes[1] - 0.03)] = _JAW_REACH_M
-    return reach
+    _, above, ahead = (rest - eyes).T
+    over = np.clip((above - _BROW_M[0]) / np.ptp(_BROW_M), 0, 1)
+    behind = np.clip((-ahead - _EARS_M[0]) / np.ptp(_EARS_M), 0, 1) * (above > -_NAPE_M)
+    share: np.ndarray = np.maximum(over, behind)
+    return share
+
+
+def _reach(scalp: Float[np.ndarray, " v"], anatomy: Anatomy) -> Float64[np.ndarray, " v"]:
+    reach: np.ndarray = np.array([_REACH_M[part] for part in Part])[anatomy.part]
+    grown = _JAW_REACH_M + scalp * (_REACH_M[Part.HEAD] - _JAW_REACH_M)
+    return np.where(anatomy.part == Part.HEAD, grown, reach)
 
 
 def _thicken(
@@ -217,6 +241,7 @@ def _thicken(
     outline: Outline,
     unseen: Bool[np.ndarray, " v"],
     behind: Bool[np.ndarray, " v"],
+    bare: Float[np.ndarray, " v"],
     stiffness: float,
     anatomy: Anatomy,
 ) -> Float64[np.ndarray, "v 3"]:
@@ -227,6 +252,7 @@ def _thicken(
     wanted = outline.distance * points[k, 2] / view.focal[0] / np.maximum(in_plane, 0.7)
     keep = np.where(np.isin(anatomy.part, HANDS + FEET), 3.0, 0.0) + _UNSEEN_PULL * unseen + anatomy.face
     keep += _NECK_PULL * (anatomy.part == Part.NECK) + _BEHIND_PULL * behind
+    keep += bare
     outer = basis[k]
     system = stiffness * (anatomy.coarse_bending + _SLOPE * anatomy.coarse_stretching)
     system = system + basis.T @ (sp.diags_array(keep + 1e-4) @ basis) + outer.T @ outer
@@ -242,6 +268,7 @@ def _shift(
     view: View,
     outline: Outline,
     unseen: Bool[np.ndarray, " v"],
+    bare: Float[np.ndarray, " v"],
     stiffness: float,
     anatomy: Anatomy,
 ) -> Float64[np.ndarray, "v 3"]:
@@ -250,6 +277,7 @@ def _shift(
     wanted = outline.distance * points[k, 2] / view.focal[0]
     keep = np.where(np.isin(anatomy.part, HANDS), 0.5, 0.0) + _UNSEEN_PULL * unseen
     keep += _NECK_PULL * (anatomy.part == Part.NECK)
+    keep += bare
     one = stiffness * anatomy.coarse_bending + basis.T @ (sp.diags_array(keep + 2e-4) @ basis)
     outer = basis[k]
     (xx, xy, yy), right = _normal_equations(outer, outline.outward, 1.0), np.zeros((2, basis.shape[1]))

@@ -10,12 +10,16 @@ from scipy.spatial import cKDTree
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, OTHER_SIDE, Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples
+from lhm_runtime.reconstruction.colouring import smooth_over
 from lhm_runtime.reconstruction.draping import solve_sparse
 from lhm_runtime.reconstruction.hair import Head, fill_hair
 
 _SURE = 0.6
 _MIRROR_REACH_M = 0.02
 _MIRROR_SHARE = 0.8
+_LIGHT_ROUNDS, _DARK, _MOST_RELIT = 40, 0.02, 4.0
+"""Rings of the surface over which mean colours are taken for light, about 5 cm, the least light, and most that two
+sides differ by."""
 _ENOUGH = 50
 """Seen samples that a part needs to be filled from itself."""
 _METRIC: dict[Part, tuple[float, float, float]] = {
@@ -26,7 +30,9 @@ _METRIC: dict[Part, tuple[float, float, float]] = {
 _METRIC |= dict.fromkeys(ARMS, (1, 0.3, 0.3)) | dict.fromkeys(LEGS, (0.3, 1, 0.2))
 _METRIC |= dict.fromkeys(HANDS, (1, 1, 1)) | dict.fromkeys(FEET, (0.5, 1, 1))
 """Weights of x, y and z when nearness is measured at zero pose: round a limb is nearer than along it."""
-_MEDIAN_OF, _TORSO_REACH, _LIMB_REACH = 40, 500, 120
+_NECKLINE = 0.5
+"""How steeply necklines rise towards the back."""
+_MEDIAN_OF, _BROAD_REACH, _LIMB_REACH = 40, 500, 120
 """How many colours a guess is the median of, and among how many of the nearest they are spread."""
 _FAR_M = (0.04, 0.12)
 """Further than this from all that is seen of it, a limb has the colour of the end that is seen, not of its border."""
@@ -36,10 +42,11 @@ _STRIDE = 5
 """One in so many unseen samples is filled from its surroundings; the others follow these."""
 _SHOE = 0.5
 """Brightness of shoes that nobody saw, in times of the legs'."""
-_FEATHER_M = 0.03
-"""How far into the unseen the colours at its border are carried."""
-_SAME_MATERIAL = 0.15
-"""Colour difference up to which two sides of such a border are taken for the same material."""
+_FEATHER_M, _FACE_FEATHER_M = 0.03, 0.06
+"""How far into the unseen the colours at its border are carried; light and shade of a face further."""
+_SAME_MATERIAL, _SHADED = 0.15, 0.15
+"""Colour difference up to which two sides of such a border are taken for the same material; on the head differences
+in brightness alone count for so much of it: half a face lies in shade."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +94,29 @@ def fill_unseen(
     reach, near = cKDTree(surface.template[known]).query(surface.template[unknown] * [-1, 1, 1])
     mirrored = (reach < _MIRROR_REACH_M) & ~hairy[unknown]
     target, source = unknown[mirrored], known[np.asarray(near)[mirrored]]
-    guess[target] = _MIRROR_SHARE * rgb[source] + (1 - _MIRROR_SHARE) * guess[target]
+    light = _light(rgb, np.where(hairy, 0.0, confidence), surface, anatomy)
+    head = np.isin(surface.part[target], (Part.HEAD, Part.NECK))
+    lighter = np.where(head[:, None], light[target] / light[source], 1.0)
+    # what is in another light tells less than what is near
+    doubt = np.square(np.log2(lighter.mean(axis=1, keepdims=True)))
+    share = _MIRROR_SHARE * np.exp(-doubt)
+    guess[target] = share * rgb[source] * np.clip(lighter, 1 / _MOST_RELIT, _MOST_RELIT) + (1 - share) * guess[target]
     hair = unknown[hairy[unknown]]
     guess[hair] = _hair(rgb, known, hair, hairy, surface, anatomy)
-    guess += _step_at_border(rgb - guess, confidence, surface, anatomy)
+    guess += _step_at_border(rgb, guess, confidence, surface, anatomy)
     share = np.clip((confidence - 0.15) / 0.35, 0, 1)[:, None]
     filled: np.ndarray = np.clip(share * rgb + (1 - share) * guess, 0, 1)
     return filled
+
+
+def _light(
+    rgb: Float[np.ndarray, "n 3"], confidence: Float[np.ndarray, " n"], surface: Surface, anatomy: Anatomy
+) -> Float64[np.ndarray, "n 3"]:
+    """Mean colour of what is seen around each sample: the two sides of a head are alike but for the light."""
+    weight = (confidence > _SURE).astype(np.float64)
+    around = smooth_over(surface.samples, rgb, weight, _LIGHT_ROUNDS, anatomy)
+    light: np.ndarray = np.maximum(around, _DARK)
+    return light
 
 
 def _from_same_garment(
@@ -111,7 +134,7 @@ def _from_same_garment(
         if len(members) == 0:
             continue
         # coat and shirt reach down the legs: their hem is at the same height all around
-        same = (Part.TORSO, *LEGS) if p == Part.TORSO else (Part.TORSO, p) if p in LEGS else (p,)
+        same = (Part.TORSO, *LEGS) if p == Part.TORSO else (Part.TORSO, p) if p in (*LEGS, Part.NECK) else (p,)
         own, flip = known[np.isin(part[known], same) & ~hairy[known]], 1
         if (part[own] == p).sum() < _ENOUGH:
             own = own[part[own] == p]
@@ -125,14 +148,17 @@ def _from_same_garment(
             continue
         metric = np.array(_METRIC[p], dtype=float)
         few = members[:: _STRIDE if len(members) > 40 * _STRIDE else 1]
-        wanted = surface.template[unknown[few]] * metric
-        k = min(_TORSO_REACH if p == Part.TORSO else _LIMB_REACH, len(own))
-        tree = cKDTree(surface.template[own] * metric * [flip, 1, 1])
+        rising = p == Part.NECK and surface.face[known].sum() >= _ENOUGH  # from behind, hair on the nape would sink
+        template = surface.template + surface.template[:, 2:] * [0, _NECKLINE * rising, 0]
+        wanted = template[unknown[few]] * metric
+        most = _BROAD_REACH if p in (Part.TORSO, Part.HEAD) else _LIMB_REACH
+        k = min(most, max((part[own] == p).sum() // 4, _MEDIAN_OF), len(own))
+        tree = cKDTree(template[own] * metric * [flip, 1, 1])
         reach, near = (np.asarray(found).reshape(len(few), k) for found in tree.query(wanted, k=k))
         typical = np.median(rgb[own][near[:, :: max(1, k // _MEDIAN_OF)]], axis=1)
         far = np.clip((reach[:, :1] - _FAR_M[0]) / (_FAR_M[1] - _FAR_M[0]), 0, 1)
         typical += far * (_far_colour(rgb, known, p, surface) - typical)
-        filled[members] = _read(wanted, typical, surface.template[unknown[members]] * metric)
+        filled[members] = _read(wanted, typical, template[unknown[members]] * metric)
     return filled
 
 
@@ -211,32 +237,50 @@ def _hair(
 
 
 def _step_at_border(
-    step: Float[np.ndarray, "n 3"], confidence: Float[np.ndarray, " n"], surface: Surface, anatomy: Anatomy
+    rgb: Float[np.ndarray, "n 3"],
+    guess: Float[np.ndarray, "n 3"],
+    confidence: Float[np.ndarray, " n"],
+    surface: Surface,
+    anatomy: Anatomy,
 ) -> Float64[np.ndarray, "n 3"]:
     """What to add to the guesses so that they meet what is seen without a seam, fading with distance.
 
     A screened membrane on the surface, as in seamless cloning (Perez et al. 2003), that ignores steps between
     materials.
-
-    Args:
-        step: seen less guessed colour.
     """
     samples, faces, count = surface.samples, anatomy.faces, len(surface.rest)
     corners = faces[samples.triangles].ravel()
     weight = (samples.barycentric * np.clip((confidence - 0.3) / 0.3, 0, 1)[:, None]).ravel()
     total = np.bincount(corners, weight, count)
-    summed = np.stack([np.bincount(corners, weight * np.repeat(s, 3), count) for s in step.T], axis=1)
-    mean_step = summed / np.maximum(total, 1e-9)[:, None]
-    mean_step *= np.exp(-np.square(np.linalg.norm(mean_step, axis=1, keepdims=True) / _SAME_MATERIAL))
+    seen_rgb, guessed_rgb = (
+        np.stack([np.bincount(corners, weight * np.repeat(c, 3), count) for c in colours.T], axis=1)
+        / np.maximum(total, 1e-9)[:, None]
+        for colours in (rgb, guess)
+    )
+    head = np.isin(anatomy.part, (Part.HEAD, Part.NECK))
+    change = _material_change(seen_rgb, guessed_rgb, np.where(head, _SHADED, 1.0))
+    mean_step = (seen_rgb - guessed_rgb) * np.exp(-((change / _SAME_MATERIAL) ** 4))[:, None]
     # for a ring of six at distance h, mean - centre is h^2 / 4 of the Laplacian
     around = anatomy.average @ surface.rest
     edge_squared = (anatomy.average @ surface.rest**2 - 2 * surface.rest * around + surface.rest**2).sum(axis=1)
     degree = np.diff(anatomy.average.indptr)
     laplacian = sp.diags_array(degree.astype(float)) @ (sp.eye_array(count) - anatomy.average)
     seen = degree * np.minimum(total, 3.0)
-    screen = degree * edge_squared / (4 * _FEATHER_M**2)
+    screen = degree * edge_squared / (4 * np.where(head, _FACE_FEATHER_M, _FEATHER_M) ** 2)
     bent = solve_sparse(
         laplacian + sp.diags_array(screen + seen + 1e-6), seen[:, None] * mean_step, anatomy.vertex_order
     )
     carried: np.ndarray = samples.interpolate(faces, bent)
     return carried
+
+
+def _material_change(
+    one: Float[np.ndarray, "v 3"], other: Float[np.ndarray, "v 3"], of_brightness: Float[np.ndarray, " v"]
+) -> Float64[np.ndarray, " v"]:
+    """Difference between colours, of which brightness counts for a share: the same dye in shade is darker alone."""
+    step = one - other
+    direction = other / np.maximum(np.linalg.norm(other, axis=1, keepdims=True), 1e-9)
+    brighter = (step * direction).sum(axis=1)
+    dyed = np.linalg.norm(step - brighter[:, None] * direction, axis=1)
+    change: np.ndarray = np.hypot(dyed, of_brightness * brighter)
+    return change

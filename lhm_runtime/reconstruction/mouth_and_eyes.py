@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import Anatomy
-from lhm_runtime.reconstruction.builtin_person.features import make_eyes, make_teeth
+from lhm_runtime.reconstruction.builtin_person.features import make_eyes, make_teeth, teeth_depth
 from lhm_runtime.reconstruction.builtin_person.figure import Figure, vertex_normals
 from lhm_runtime.reconstruction.builtin_person.look import Look
 from lhm_runtime.reconstruction.builtin_person.sampling import OVERSAMPLING, Patch, concatenate, cover, scatter, thin
@@ -33,6 +33,8 @@ _IRISES = (slice(468, 473), slice(473, 478))
 _UPPER_LIP_MIDDLE, _LOWER_LIP_MIDDLE = 13, 14
 _LID_M, _LIP_M, _PARTED_M = 0.0008, 0.002, 0.0025
 """Marks are off by so much: what is nearer to an opening may show what is in it. Lips closer than this are shut."""
+_BEHIND_TEETH_M, _PALATE_M = 0.001, 0.012
+"""The lining begins so far behind the teeth, and ends so far above the upper lip's edge."""
 _IRIS_M = 0.0062
 _EYE_SIZE = 0.93
 _LEAST_IRIS_PX, _LEAST_OPENING, _LEAST_SEEN = 2.5, 0.18, 8
@@ -88,8 +90,10 @@ def _sunk(eye: Patch) -> Patch:
 
 
 def _line_mouth(figure: Figure, count: int, anatomy: Anatomy) -> Patch:
-    """Palate, cheeks and tongue, darker with depth."""
-    faces = np.flatnonzero(anatomy.inside_mouth)
+    """Palate, cheeks and tongue, darker with depth: what lies behind the teeth, and no higher than can be looked at."""
+    away = figure.vertices[anatomy.faces].mean(axis=1) - figure.landmarks[13]
+    looked_at = (away[:, 2] < teeth_depth(away[:, 0]) - _BEHIND_TEETH_M) & (away[:, 1] < _PALATE_M)
+    faces = np.flatnonzero(anatomy.inside_mouth & looked_at)
     candidates = scatter(figure.vertices, anatomy.faces[faces], np.ones(len(figure.vertices)), OVERSAMPLING * count, 5)
     samples = thin(candidates.on(faces), count, seed=5)
     depth = smoothstep(0.004, 0.03, figure.landmarks[13, 2] - samples.points[:, 2])

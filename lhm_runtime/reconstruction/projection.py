@@ -302,7 +302,11 @@ def _may_move(
     facing = np.max([np.where(at, o.facing, 0) for o, at in zip(seen, best, strict=True)], axis=0)
     fixed, hung = np.zeros(inside_count), np.ones(hung_count)
     return np.concatenate([sure, fixed, hung]), np.concatenate(
-        [np.maximum(_colour_limit(facing), _HEAD_FREEDOM * on_head), fixed, _HUNG_LIMIT * hung]
+        [
+            np.maximum(_colour_limit(facing), _HEAD_FREEDOM * on_head * np.clip(facing / _RIM_FACING, 0, 1)),
+            fixed,
+            _HUNG_LIMIT * hung,
+        ]
     )
 
 

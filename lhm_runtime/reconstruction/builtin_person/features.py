@@ -153,19 +153,24 @@ def _smooth(path: Float[np.ndarray, "k 3"]) -> Float64[np.ndarray, "33 3"]:
     return np.stack([np.polyval(np.polyfit(t, path[:, c], 4), fine) for c in range(3)], axis=1)
 
 
+def teeth_depth(x: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """How far ahead of the upper lip's edge teeth stand, so far aside, metres: negative, behind it."""
+    return -0.0085 - 24.0 * x**2
+
+
 def make_teeth(figure: Figure, count: int) -> list[Patch]:
     """``count`` Gaussians in two rows behind the lips: the upper rides on the head, the lower on jaw and chin."""
     marks = figure.landmarks
     lip, chin = marks[13], marks[152]
     patches = []
     for n, name, direction in ((count - count // 2, "head", 1.0), (count // 2, "jaw", -1.0)):
-        width, depth = (0.035, 0.0085) if name == "head" else (0.028, 0.0060)
+        width, depth = (0.035, 0.0100) if name == "head" else (0.028, 0.0060)
         columns = max(n // 3, 2)
         k = np.arange(n)
         x = ((k % columns + 0.5) / columns - 0.5) * width
         row = (k // columns + 0.5) / np.ceil(n / columns)
-        edge = lip[1] - (0.0020 if name == "head" else 0.0065)
-        points = np.stack([x, edge + direction * depth * row, lip[2] - 0.0085 - 24.0 * x**2], axis=1)
+        edge = lip[1] - (0.0080 if name == "head" else 0.0065)
+        points = np.stack([x, edge + direction * depth * row, lip[2] + teeth_depth(x)], axis=1)
         normals = np.stack([48.0 * x, np.zeros(n), np.ones(n)], axis=1)
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
         gap = bump(np.abs(((x / 0.0068) + 0.5) % 1.0 - 0.5) - 0.5, 0.10)

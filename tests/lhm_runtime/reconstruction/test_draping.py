@@ -93,6 +93,26 @@ def test_a_wider_matte_is_filled(body, rest, bare):
     assert np.median(np.linalg.norm(draped - rest, axis=1)[hands]) < 0.03
 
 
+def test_long_hair_beside_the_face_is_not_the_faces(body, rest, bare):
+    """It hangs in the matte from the crown to the shoulders, six centimetres beside either ear."""
+    anatomy = study(body)
+    head = rest[anatomy.part == Part.HEAD]
+    low, high = head.min(axis=0), head.max(axis=0)
+    corners = np.array([[low[0] - 0.06, high[1], 0.0], [high[0] + 0.06, low[1] - 0.05, 0.0]])
+    view = view_of(bare, body)
+    (left, top), (right, bottom) = np.rint(view.project(corners * [1, -1, 1] + [0, -0.48, 2.9])[:, :2]).astype(int)
+    haired = bare.copy()
+    haired[top:bottom, left:right] = True
+    moved = fill_matte(view_of(haired, body), rest, anatomy) - rest
+    eyes = rest[np.concatenate([anatomy.left_eye, anatomy.right_eye])].mean(axis=0)
+    on_head = anatomy.part == Part.HEAD
+    below = on_head & (rest[:, 1] < eyes[1] - 0.02)
+    cheeks, scalp = below & (rest[:, 2] > eyes[2] - 0.08), on_head & (rest[:, 1] > eyes[1] + 0.05)
+    assert np.abs(moved[below & anatomy.face, 0]).max() < 0.015
+    assert np.quantile(np.abs(moved[cheeks, 0]), 0.95) < 0.01
+    assert np.abs(moved[scalp, 0]).max() > 0.035
+
+
 def test_a_narrower_matte_draws_the_body_in(body, rest, bare):
     narrow = cv2.erode(bare.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     view, anatomy = view_of(narrow, body), study(body)

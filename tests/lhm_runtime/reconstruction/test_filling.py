@@ -124,3 +124,31 @@ def test_who_is_seen_from_behind_has_a_face_of_skin(surface, dressed, body):
     filled = fill(dressed, behind & ~surface.face & (surface.part != Part.NECK), surface, body)
     error = np.abs(filled - SKIN).max(axis=1)
     assert (error[surface.face] < 0.15).mean() > 0.9
+
+
+def test_a_cheek_in_the_shade_goes_on_in_the_shade(surface, dressed, body):
+    rgb = dressed.copy()
+    skin = (surface.part == Part.HEAD) & ~scalp(surface, body, study(body))
+    middle = surface.template[skin, 0].mean()
+    right = surface.template[:, 0] < middle
+    rgb[skin & right] = 0.4 * np.array(SKIN)
+    # seen from the left, with the rim of the right cheek out of sight
+    hidden = skin & right & (surface.template[:, 0] < middle - 0.045)
+    filled = fill(rgb, (surface.samples.normals[:, 2] > 0.0) & ~hidden, surface, body)
+    cheek = hidden & surface.face
+    assert cheek.sum() > 50
+    np.testing.assert_allclose(np.median(filled[cheek], axis=0), 0.4 * np.array(SKIN), atol=0.08)
+
+
+def test_a_collar_is_higher_behind_than_in_front(surface, dressed, body):
+    rgb = dressed.copy()
+    neck, seen = surface.part == Part.NECK, surface.samples.normals[:, 2] > 0.2
+    _, y, z = surface.template.T
+    above = y + 0.5 * z
+    above -= np.median(above[neck & seen])
+    rgb[neck & (above < 0)] = SHIRT
+    filled = fill(rgb, seen, surface, body)
+    behind = neck & (surface.samples.normals[:, 2] < -0.2)
+    right = np.abs(filled - rgb).max(axis=1) < 0.15
+    assert right[behind & (above > 0.015)].mean() > 0.9
+    assert right[behind & (above < -0.015)].mean() > 0.9

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sightings import camera_looking_down, see
@@ -97,6 +97,7 @@ def test_raised_arms_turn_with_the_trunk_only() -> None:
     np.testing.assert_allclose(upright[WRISTS] - upright[SHOULDERS], told[WRISTS] - told[SHOULDERS], atol=1e-12)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (33, 3), elements=st.floats(-1, 1)), st.floats(-np.pi, np.pi))
 def test_no_bone_changes_its_length(noise: np.ndarray, yaw: float) -> None:
     told = (world_points() + 0.1 * noise) @ rotvec_to_matrix(np.array([0.0, yaw, 0.0])).T

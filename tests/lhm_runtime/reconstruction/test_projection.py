@@ -176,9 +176,11 @@ def test_an_open_mouth_is_dark_inside(avatar, body):
     points = study(body).landmarks[[13, 14]] @ body.rest_vertices(builtin_betas(body)).astype(np.float64)
     seen = points @ camera.T_camera_world[:3, :3].T + camera.T_camera_world[:3, 3]
     x, y = (camera.fx * seen[:, :2] / seen[:, 2:] + [camera.cx, camera.cy]).mean(axis=0).astype(int)
-    below = slice(y + 2, y + 12)
+    teeth, below = slice(y + 1, y + 6), slice(y + 6, y + 16)
     assert wide[below, x - 3 : x + 4, :3].mean() < 0.7 * shut[below, x - 3 : x + 4, :3].mean()
-    assert wide[below, x - 3 : x + 4, 3].min() > 0.9  # no hole through the head
+    assert wide[y + 2 : y + 16, x - 3 : x + 4, 3].min() > 0.9  # no hole through the head
+    red, _, blue, _ = np.moveaxis(wide[teeth, x - 3 : x + 4], 2, 0).mean(axis=2)
+    assert (blue / red).max() > 0.75  # teeth are whiter than lips and tongue
 
 
 def test_lids_close_over_the_eyes_and_eyes_turn(avatar, body):
