@@ -1,4 +1,4 @@
-"""The recordings of one server: a folder of films, and how much of the disk they may take."""
+"""The recordings of one server: a folder of films and their takes, and how much of the disk they may take."""
 
 import re
 import shutil
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from lhm_runtime.motion.takes import SUFFIX as TAKE_SUFFIX
 from streaming.errors import RefusedError
 from streaming.recording import PART, SUFFIXES
 
@@ -27,6 +28,9 @@ class RecordingFacts:
     bytes: int
     url: str
     """Where it is to be had."""
+    motion_url: str | None
+    """Where its poses are to be had; None: they were not recorded."""
+    motion_bytes: int
 
 
 class RecordingStore:
@@ -36,13 +40,15 @@ class RecordingStore:
         """Keep at most ``limit_bytes`` in ``folder``; what a crash cut short becomes a recording, as far as it got."""
         self._folder, self._limit = folder, limit_bytes
         self._lock = threading.Lock()
-        for part in folder.glob(f".*{PART}.*"):
+        parts = sorted(folder.glob(f".*{PART}.*"), key=lambda part: part.suffix == TAKE_SUFFIX)  # films first
+        for part in parts:
             whole = folder / (part.name.removeprefix(".").split(".")[0] + part.suffix)
-            if part.stat().st_size and not whole.exists():
+            alone = part.suffix == TAKE_SUFFIX and _film_of(whole) is None
+            if part.stat().st_size and not whole.exists() and not alone:
                 part.replace(whole)
             else:
                 part.unlink()
-        self._used = sum(path.stat().st_size for path in self._films())
+        self._used = sum(_bytes_of(path) + _bytes_of(_take_of(path)) for path in self._films())
 
     def listing(self) -> list[RecordingFacts]:
         """All that are complete, the newest first."""
@@ -59,6 +65,13 @@ class RecordingStore:
             if path.is_file():
                 return path
         raise RefusedError(404, "unknown_recording", f"there is no recording {recording_id[:80]!r}")
+
+    def motion_path(self, recording_id: str) -> Path:
+        """The file of its poses; raises RefusedError when there is none."""
+        path = _take_of(self.path(recording_id))
+        if not path.is_file():
+            raise RefusedError(404, "no_motion", f"the poses of {recording_id} were not recorded, only the film")
+        return path
 
     def begin(self, name: str) -> Path:
         """Where to write a new one.
@@ -90,12 +103,24 @@ class RecordingStore:
             return True
 
     def delete(self, recording_id: str) -> None:
-        """Remove one; raises RefusedError when there is none."""
+        """Remove a film and its take; raises RefusedError when there is none."""
         path = self.path(recording_id)
-        size = path.stat().st_size
+        size = _bytes_of(path) + _bytes_of(_take_of(path))
+        _take_of(path).unlink(missing_ok=True)
         path.unlink()
         with self._lock:
             self._used = max(self._used - size, 0)
+
+    def hand_over(self, folder: Path) -> None:
+        """Move all that are complete to another folder, each film after its take; raises OSError."""
+        for path in self._films():
+            size = _bytes_of(path) + _bytes_of(_take_of(path))
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in (_take_of(path), path):
+                if file.is_file():
+                    shutil.move(file, folder / file.name)
+            with self._lock:
+                self._used = max(self._used - size, 0)
 
     def _room(self) -> int:
         free = shutil.disk_usage(self._folder).free - _RESERVE_BYTES
@@ -108,6 +133,25 @@ class RecordingStore:
 
 def _facts(path: Path) -> RecordingFacts:
     began = datetime.strptime(path.stem[:15], _TIME).replace(tzinfo=UTC)
+    url, take = f"/api/recordings/{path.stem}", _take_of(path)
     return RecordingFacts(
-        path.stem, began.isoformat(timespec="seconds"), path.stat().st_size, f"/api/recordings/{path.stem}"
+        id=path.stem,
+        started_at=began.isoformat(timespec="seconds"),
+        bytes=_bytes_of(path),
+        url=url,
+        motion_url=f"{url}/motion" if take.is_file() else None,
+        motion_bytes=_bytes_of(take),
     )
+
+
+def _take_of(film: Path) -> Path:
+    return film.with_suffix(TAKE_SUFFIX)
+
+
+def _film_of(take: Path) -> Path | None:
+    films = (take.with_suffix(suffix) for suffix in SUFFIXES.values())
+    return next((film for film in films if film.is_file()), None)
+
+
+def _bytes_of(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -3,11 +3,12 @@
 ``load_motion`` tells by content which of these a path is:
 
 - our own recording, a ``.npz`` written by ``save_motion``: lossless, already in the world of types.py;
+- the poses of a filmed session, a ``.motion`` (takes.py);
 - an AMASS ``.npz`` (Mahmood et al. 2019), SMPL-H or SMPL-X: world z up, facing anywhere (here +z at first);
 - a folder of ``smplx_params/*.json``, one file a frame, as LHM writes and reads: camera space, y down;
 - a ``.bvh`` of any skeleton with common joint names, retargeted to the free body.
 
-All but the first are turned into our world here, at the border. Their body shapes are not read.
+All but the first two are turned into our world here, at the border. Their body shapes are not read.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from lhm_runtime.motion.archives import open_archive, take, take_numbers, write_
 from lhm_runtime.motion.bvh import format_bvh, parse_bvh
 from lhm_runtime.motion.recorded_skeletons import body_bvh, retarget_bvh
 from lhm_runtime.motion.smplx_files import amass_arrays, lhm_frames, read_amass, read_lhm_frames
+from lhm_runtime.motion.takes import SUFFIX, Take, read_take
 from lhm_runtime.types import SmplxPose
 
 RECORDING_FORMAT = "lhm-live motion 1"
@@ -135,9 +137,13 @@ def load_motion(path: Path) -> MotionSequence:
     if path.is_dir():
         return read_lhm_folder(path)
     if not path.is_file():
-        raise MotionFileError(f"{path} does not exist; give a motion .npz or .bvh, or a folder of LHM smplx_params")
+        raise MotionFileError(
+            f"{path} does not exist; give a motion .npz, .motion or .bvh, or a folder of LHM smplx_params"
+        )
     if path.suffix.lower() == ".bvh":
         return read_bvh(path)
+    if path.suffix.lower() == SUFFIX:
+        return motion_of_take(read_take(path))
     archive = open_archive(path)
     with archive:
         if "format" in archive:
@@ -148,6 +154,11 @@ def load_motion(path: Path) -> MotionSequence:
             f"{path} holds {', '.join(archive.files) or 'nothing'}: neither a recording of lhm-live (format, "
             "rotvec, ...) nor AMASS (poses or root_orient, trans, mocap_framerate)"
         )
+
+
+def motion_of_take(take: Take) -> MotionSequence:
+    """A take's poses as a motion."""
+    return MotionSequence(take.rotvec, take.transl, take.expression, take.timestamps_s, take.expression_names)
 
 
 def save_motion(path: Path, motion: MotionSequence) -> None:

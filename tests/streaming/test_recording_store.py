@@ -52,6 +52,31 @@ def test_a_crash_leaves_a_film(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [begun.name]
 
 
+def test_a_take_belongs_to_its_film(tmp_path: Path) -> None:
+    for name in ("20260102-030405-ada.mp4", "20260102-030405-ada.motion", "20260201-000000-grace.mp4"):
+        (tmp_path / name).write_bytes(bytes(100))
+    store = RecordingStore(tmp_path, 1000)
+    grace, ada = store.listing()
+    assert (ada.motion_url, ada.motion_bytes) == ("/api/recordings/20260102-030405-ada/motion", 100)
+    assert (grace.motion_url, grace.motion_bytes) == (None, 0)
+    assert store.motion_path(ada.id).suffix == ".motion"
+    with pytest.raises(RefusedError, match="only the film"):
+        store.motion_path(grace.id)
+    assert not store.take(701)  # both count
+    store.delete(ada.id)
+    assert store.take(900)
+    assert [path.name for path in tmp_path.iterdir()] == ["20260201-000000-grace.mp4"]
+
+
+def test_a_crash_leaves_the_take_of_what_was_filmed(tmp_path: Path) -> None:
+    for stem, content in (("20260102-030405-ada", b"film"), ("20260102-030406-eve", b"")):
+        part_of(tmp_path / f"{stem}.mp4").write_bytes(content)
+        part_of(tmp_path / f"{stem}.motion").write_bytes(b"poses")
+    (film,) = RecordingStore(tmp_path, 1000).listing()
+    assert (film.id, film.motion_bytes) == ("20260102-030405-ada", 5)
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RefusedError) as refusal:
