@@ -11,7 +11,10 @@ import typer
 def feed(
     motion: Annotated[
         Path,
-        typer.Argument(metavar="MOTION", help="A recording or AMASS .npz, a .bvh, or a folder of LHM's smplx_params."),
+        typer.Argument(
+            metavar="MOTION",
+            help="A take (.motion), a recording or AMASS .npz, a .bvh, or a folder of LHM's smplx_params.",
+        ),
     ],
     to: Annotated[str, typer.Option(metavar="URL", help="ws://, wss://, mqtt://, mqtts:// or vmc://; see below.")],
     *,

@@ -43,8 +43,8 @@ class TimeCode:
 
 def pack_time_code(drawn_ms: float, captured_ms: float | None) -> int:
     """The 32 bits for two finite times in milliseconds, of any length."""
-    captured = _NONE if captured_ms is None else int(captured_ms % PERIOD_MS)
-    stamps = int(drawn_ms % PERIOD_MS) | captured << _STAMP_BITS
+    captured = _NONE if captured_ms is None else _stamp(captured_ms)
+    stamps = _stamp(drawn_ms) | captured << _STAMP_BITS
     return stamps | _check(stamps) << 2 * _STAMP_BITS
 
 
@@ -90,6 +90,10 @@ def read_time_code(luma: UInt8[np.ndarray, "h w"]) -> TimeCode | None:
     cells = luma[2 : HEIGHT - 2, :WIDTH].reshape(HEIGHT - 4, _BITS, _CELL)[..., 1:-1].mean((0, 2))
     code = int(((cells > (_ONE + _ZERO) / 2).astype(np.uint64) << np.arange(_BITS, dtype=np.uint64)).sum())
     return unpack_time_code(code)
+
+
+def _stamp(time_ms: float) -> int:
+    return int(time_ms % PERIOD_MS) % PERIOD_MS  # the rest of what is just below 0 is rounded up to the period
 
 
 def _check(stamps: int) -> int:

@@ -219,9 +219,10 @@ def _transform(arguments: tuple[Argument, ...]) -> _Transform:
     try:
         x, y, z, qx, qy, qz, qw = numbers
         square = qx * qx + qy * qy + qz * qz + qw * qw
-        usable = _LEAST_SQUARE <= square <= _MOST_SQUARE and max(abs(x), abs(y), abs(z)) <= MAX_REACH_M
+        near = abs(x) <= MAX_REACH_M and abs(y) <= MAX_REACH_M and abs(z) <= MAX_REACH_M  # max() passes over NaN
+        usable = near and _LEAST_SQUARE <= square <= _MOST_SQUARE
     except (TypeError, ValueError) as error:
-        raise ProtocolError(f"bone {arguments[0]!r} with {numbers}, expected 7 numbers") from error
+        raise ProtocolError(f"bone {arguments[:1]} with {numbers}, expected 7 numbers") from error
     if not usable:
-        raise ProtocolError(f"bone {arguments[0]!r} at {numbers[:3]} turned {numbers[3:]}, expected a unit quaternion")
+        raise ProtocolError(f"bone {arguments[:1]} at {numbers[:3]} turned {numbers[3:]}, expected a unit quaternion")
     return x, y, z, qx, qy, qz, qw

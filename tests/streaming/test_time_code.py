@@ -39,6 +39,9 @@ class TestBits:
         assert code.drawn_ms == int(drawn_ms % PERIOD_MS)
         assert code.captured_ms == (None if captured_ms is None else int(captured_ms % PERIOD_MS))
 
+    def test_just_before_the_epoch(self) -> None:
+        assert unpack_time_code(pack_time_code(-1e-17, -1e-17)) == TimeCode(0, 0)
+
     @given(st.integers(0, 27), st.floats(0, 4e12))
     def test_one_wrong_bit_is_noticed(self, bit: int, drawn_ms: float) -> None:
         assert unpack_time_code(pack_time_code(drawn_ms, drawn_ms) ^ 1 << bit) is None

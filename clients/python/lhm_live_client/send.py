@@ -1,10 +1,14 @@
-"""Play a motion file to a session: ``python -m lhm_live_client.send dance.npz ws://localhost:8080/v1/pose/SESSION``."""
+"""Play a motion file: ``python -m lhm_live_client.send dance.npz ws://localhost:8080/v1/pose/SESSION``.
+
+To a session's websocket, or as a rig to ``mqtt://HOST/TENANT/RIG``.
+"""
 
 import argparse
 import asyncio
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,14 @@ from lhm_live_client.wire import JOINT_NAMES
 
 _RECORDING = "lhm-live motion 1"
 
+Moment = tuple[float, dict[str, Any]]
+"""When a frame is due, seconds from the first, and what ``PoseSender.send`` and ``RigSender.send`` take."""
+
 
 def read_motion(path: Path) -> dict[str, Any]:
     """Arrays of a motion: rotvec [t, 55, 3], transl [t, 3], expression [t, e], timestamps_s [t], expression_names [e].
 
-    Recordings of lhm-live are read here; AMASS, BVH and LHM's folders by the ``lhm-live`` package, where there is one.
+    Recordings of lhm-live are read here; takes, AMASS, BVH and LHM's folders by the ``lhm-live`` package.
     """
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
@@ -34,8 +41,8 @@ def read_motion(path: Path) -> dict[str, Any]:
     return {name: np.asarray(getattr(motion, name)) for name in names}
 
 
-def moments(motion: dict[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
-    """When each frame is due, seconds from the first, and what ``PoseSender.send`` takes."""
+def moments(motion: dict[str, Any]) -> Iterator[Moment]:
+    """The frames of a motion that ``read_motion`` read."""
     shapes = [str(name) for name in motion["expression_names"]]
     times = motion["timestamps_s"] - motion["timestamps_s"][0]
     for time_s, rotvec, transl, scores in zip(
@@ -52,39 +59,57 @@ def moments(motion: dict[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
         )
 
 
-async def send(path: Path, url: str, *, speed: float = 1.0, loop: bool = False) -> dict[str, Any]:
-    """Play a file at ``speed``, once or over and over; the server's report. Late frames are left out."""
+async def send(path: Path, url: str, *, speed: float = 1.0, loop: bool = False) -> str:
+    """Play a file at ``speed``, once or over and over; what became of it. Late frames are left out."""
     motion = list(moments(read_motion(path)))
-    async with PoseSender(url) as sender:
-        while True:
-            start = time.monotonic()
-            for (due_s, moment), (next_s, _) in zip(motion, [*motion[1:], (float("inf"), {})], strict=True):
-                now_s = (time.monotonic() - start) * speed
-                if next_s <= now_s:
-                    continue
-                await asyncio.sleep(max(due_s - now_s, 0) / speed)
-                await sender.send(**moment)
-            if not loop:
-                break
-        await asyncio.sleep(1.2)  # for the last report
-        return sender.report
+    if not url.startswith(("mqtt:", "mqtts:")):
+        async with PoseSender(url) as sender:
+            sent = await _play(motion, sender.send, speed=speed, loop=loop)
+            await asyncio.sleep(1.2)  # for the last report
+            counts = (f"{sender.report.get(name, 0)} {name}" for name in ("received", "used", "overtaken", "refused"))
+            return f"{sent} sent; {', '.join(counts)}"
+    try:
+        from lhm_live_client.rig import RigSender  # noqa: PLC0415
+    except ImportError as error:
+        raise SystemExit("MQTT needs aiomqtt: pip install './clients/python[mqtt]'") from error
+    async with RigSender(url) as rig:
+        return f"{await _play(motion, rig.send, speed=speed, loop=loop)} sent"
+
+
+async def _play(motion: list[Moment], send_one: Callable[..., Awaitable[None]], *, speed: float, loop: bool) -> int:
+    """Each frame when it is due, late ones left out, a round one frame after the one before; how many were sent."""
+    due = [due_s for due_s, _ in motion]
+    length_s = due[-1] + (float(np.median(np.diff(due))) if len(due) > 1 else 1.0)
+    sent, start = 0, time.monotonic()
+    while True:
+        for (due_s, moment), next_s in zip(motion, [*due[1:], math.inf], strict=True):
+            now_s = (time.monotonic() - start) * speed
+            if next_s <= now_s:
+                continue
+            await asyncio.sleep(max(due_s - now_s, 0) / speed)
+            await send_one(**moment)
+            sent += 1
+        if not loop:
+            return sent
+        start += length_s / speed
+        await asyncio.sleep(max(start - time.monotonic(), 0))
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Play a motion file to a session of an lhm-live server.")
     parser.add_argument("motion", type=Path)
-    parser.add_argument("url", help="ws://HOST:8080/v1/pose/SESSION")
+    parser.add_argument("url", help="ws://HOST:8080/v1/pose/SESSION or mqtt://HOST/TENANT/RIG")
     parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--loop", action="store_true")
     given = parser.parse_args()
     if not given.speed > 0:
         parser.error(f"--speed is {given.speed}, expected a positive number")
     try:
-        report = asyncio.run(send(given.motion, given.url, speed=given.speed, loop=given.loop))
+        told = asyncio.run(send(given.motion, given.url, speed=given.speed, loop=given.loop))
     except (Refused, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(", ".join(f"{report.get(name, 0)} {name}" for name in ("received", "used", "overtaken", "refused")))  # noqa: T201
+    print(told)  # noqa: T201
 
 
 if __name__ == "__main__":

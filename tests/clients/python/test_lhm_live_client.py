@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiomqtt import Client
+from broker import needs_mosquitto, run_broker
 from dancer import RAISED, reach
 from live import live_server, run
 
@@ -18,6 +20,7 @@ from lhm_runtime.motion.procedural import relaxed_pose, wave
 from lhm_runtime.motion.sequences import save_motion, write_bvh
 from lhm_runtime.reconstruction.builtin_person import build_person
 from streaming.protocol import BoneSample, parse_sample
+from streaming.rigs import read_meta
 from streaming.time_code import draw_time_code, pack_time_code
 
 PACKAGE = Path(__file__).parents[3] / "clients" / "python"
@@ -35,7 +38,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_imports_nothing_of_ours() -> None:
     code = (
-        "import sys, lhm_live_client.send, lhm_live_client.viewer; "
+        "import sys, lhm_live_client.send, lhm_live_client.rig, lhm_live_client.viewer; "
         "print([name for name in sys.modules if name.startswith(('streaming', 'lhm_runtime'))])"
     )
     printed = subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE, text=True)
@@ -140,6 +143,61 @@ def test_files_are_played(kind: str, avatar: Avatar, tmp_path: Path) -> None:
             assert sender.returncode == 0
             assert "0 refused" in printed.decode()
             assert server.services.sessions.get(session).messages.used > 5
+
+    run(main())
+
+
+@needs_mosquitto
+def test_a_rig_says_that_it_comes_and_that_it_goes(tmp_path: Path) -> None:
+    from lhm_live_client.rig import RigSender  # noqa: PLC0415
+
+    path = tmp_path / "wave.npz"
+    save_motion(path, wave(0.5, 30.0, ("jawOpen",)))
+
+    async def main() -> None:
+        with run_broker(tmp_path) as broker:
+            url = f"mqtt://127.0.0.1:{broker.port}/default/studio"
+            async with Client("127.0.0.1", broker.port) as listener, asyncio.timeout(20):
+                await listener.subscribe("lhm-live/default/studio/#", qos=1)
+                heard = listener.messages
+
+                async def next_kind() -> tuple[str, bytes]:
+                    message = await anext(heard)
+                    assert isinstance(message.payload, bytes)
+                    return str(message.topic).rpartition("/")[2], message.payload
+
+                command = [sys.executable, "-m", "lhm_live_client.send", str(path), url]
+                sender = await asyncio.create_subprocess_exec(*command, cwd=PACKAGE, stdout=subprocess.PIPE)
+                kind, meta = await next_kind()
+                assert kind == "meta"
+                assert read_meta(meta).skeleton == "smplx"
+                sequences = []
+                while (said := await next_kind())[0] == "pose":
+                    sequences.append(parse_sample(said[1]).sequence)
+                assert said == ("meta", b"")
+                printed, _ = await sender.communicate()
+                assert printed.decode().strip() == f"{len(sequences)} sent"
+                assert sequences == list(range(len(sequences)))
+                assert len(sequences) > 5
+
+                dying = "import asyncio, os; from lhm_live_client.rig import RigSender\n"
+                dying += (
+                    f"async def main():\n    async with RigSender({url!r}) as rig: await rig.send({{}}); os._exit(1)\n"
+                )
+                dead = await asyncio.create_subprocess_exec(
+                    sys.executable, "-c", dying + "asyncio.run(main())", cwd=PACKAGE
+                )
+                await dead.wait()
+                kinds = [await next_kind() for _ in range(2)]
+                while kinds[-1][0] == "pose":
+                    kinds.append(await next_kind())
+                assert kinds[-1] == ("meta", b"")  # its last will
+            for bad in ("mqtt://127.0.0.1/only", "ws://127.0.0.1/a/b", "mqtt://127.0.0.1/a/+"):
+                with pytest.raises(ValueError, match="no address of a rig"):
+                    RigSender(bad)
+        with pytest.raises(ConnectionError, match="broker"):
+            async with RigSender(url):
+                pass
 
     run(main())
 
