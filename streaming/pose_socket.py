@@ -2,8 +2,9 @@
 
 Each message is one sample of protocol.py, binary or JSON. Answers are JSON: ``welcome`` with the limits, then, at most
 one a second, ``ack`` with what became of the samples, and ``error``. Whoever comes last drives; the one before is sent
-away. The close code says why: 1001 the session has ended, 1008 far too fast, 1009 too long, 4404 no such session, 4409
-the session has another source, 4410 another sender has come.
+away. The close code says why: 1001 the session has ended, 1008 far too fast, 1009 too long, 4401 no token or a void
+one, 4403 its role does not cover this, 4404 no such session, 4409 the session has another source, 4410 another sender
+has come, 4429 too many connections.
 """
 
 import asyncio
@@ -16,8 +17,9 @@ from structlog.stdlib import get_logger
 
 from streaming import metrics
 from streaming.errors import RefusedError
+from streaming.gate import UNAUTHORIZED
 from streaming.protocol import MAX_RATE_HZ, MAX_SAMPLE_BYTES, MAX_TEXT_BYTES, VERSION, Allowance
-from streaming.services import Here
+from streaming.services import Given, Here
 from streaming.session import Session
 from streaming.sources import SourceName
 from streaming.sources.messages import Sender
@@ -40,8 +42,8 @@ router = APIRouter()
 
 
 @router.websocket("/v1/pose/{session}")
-async def take_samples(socket: WebSocket, session: str, here: Here) -> None:
-    """Drive a session with samples."""
+async def take_samples(socket: WebSocket, session: str, here: Here, grant: Given) -> None:
+    """Drive a session with samples, as long as the token lasts."""
     await socket.accept()
     line = _Line(socket)
     try:
@@ -53,7 +55,7 @@ async def take_samples(socket: WebSocket, session: str, here: Here) -> None:
     driven.admit(line.sender)
     _log.info("sender came", session=session)
     try:
-        code, reason = await line.talk(driven)
+        code, reason = await line.talk(driven, grant.lasts_s)
     finally:
         driven.dismiss(line.sender)
         _log.info("sender left", session=session, used=line.sender.used, refused=line.sender.refused)
@@ -70,8 +72,8 @@ class _Line:
         self._news = asyncio.Event()
         self._dropped = 0
 
-    async def talk(self, session: Session) -> tuple[int, RefusedError | None]:
-        """Take samples until one side has had enough; the close code, and why."""
+    async def talk(self, session: Session, lasts_s: float | None) -> tuple[int, RefusedError | None]:
+        """Take samples until one side has had enough, at most ``lasts_s``; the close code, and why."""
         reading = asyncio.create_task(self._read(session), name="read samples")
         ways: set[asyncio.Task[Any]] = {
             reading,
@@ -80,11 +82,13 @@ class _Line:
             asyncio.create_task(self.sender.replaced.wait(), name="watch for another sender"),
         }
         try:
-            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(ways, timeout=lasts_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.wait(ways)
+        if not done:
+            return UNAUTHORIZED, RefusedError(401, "token_expired", "the token has expired; ask for a new one")
         if session.ended.is_set():
             return ENDED, RefusedError(404, "session_ended", f"session {session.id} has ended")
         if self.sender.replaced.is_set():
