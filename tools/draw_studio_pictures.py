@@ -1,4 +1,4 @@
-"""Draw docs/images/{studio,transparent,dark,phone}.png: the page of a running ``lhm-live demo``, in Chromium.
+"""Draw docs/images/{studio,transparent,dark,phone,drivers,check}.png: a running ``lhm-live demo`` in Chromium.
 
 python tools/draw_studio_pictures.py http://localhost:8080
 """
@@ -17,7 +17,7 @@ HAND_UP_S = 1.7
 
 
 async def main(address: str) -> None:
-    """Take all four."""
+    """Take them all."""
     async with open_page("about:blank") as page:
         await visit(page, address, 1280, 800)
         await page.wait_for(MADE, 120.0)
@@ -36,6 +36,21 @@ async def main(address: str) -> None:
         await visit(page, address, 390, 844, phone=True)
         await click(page, "[data-avatar=builtin]", "input[value=replay]")
         await keep(page, "phone")
+        await draw_help(page, address)
+
+
+async def draw_help(page: Page, address: str) -> None:
+    """What the page says to whoever has VTuber software, and the self-test."""
+    await page.evaluate("localStorage.clear()")
+    await visit(page, address, 1280, 800)
+    await click(page, "[data-avatar=demo-person]", "input[value=vmc]")
+    await page.evaluate("document.querySelector('input[value=vmc]').closest('label').scrollIntoView({block: 'center'})")
+    await keep(page, "drivers")
+    await page.go(f"{address}/check")
+    await page.wait_for("document.querySelector('body[data-done]') !== null", 90.0)
+    height = await page.evaluate("document.documentElement.scrollHeight")
+    await page.call("Emulation.setDeviceMetricsOverride", width=760, height=height, deviceScaleFactor=1, mobile=False)
+    await keep(page, "check")
 
 
 async def visit(

@@ -34,8 +34,9 @@ export default defineConfig(({ command }) => ({
     outDir: out,
     emptyOutDir: true,
     target: 'es2022',
+    chunkSizeWarningLimit: 3500, // three and Spark, loaded by pages that draw the avatar themselves and no other
     assetsInlineLimit: 0, // a strict Content-Security-Policy allows no data: URLs
-    rolldownOptions: { input: [resolve(root, 'index.html'), resolve(root, 'view.html')] },
+    rolldownOptions: { input: ['index', 'view', 'obs', 'check'].map((page) => resolve(root, `${page}.html`)) },
   },
   server: {
     proxy: { '^/(api|v1|whep|whip|models|healthz|readyz|metrics)': { target: 'http://127.0.0.1:8080', ws: true } },

@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import json
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +14,8 @@ from typing import Any
 import av
 import pytest
 from live import LiveServer, add_avatar, live_server, run
+from vmc_peer import arms, as_one, frame, free_port
+from websockets.asyncio.client import connect
 
 from lhm_runtime.avatar import Avatar
 from streaming.app import WEB
@@ -115,6 +119,8 @@ def test_a_recording_of_the_page_is_the_servers(avatar: Avatar, tmp_path: Path) 
             (film,) = (await server.http.get("/api/recordings")).json()
             with av.open(io.BytesIO((await server.http.get(film["url"])).content)) as container:
                 assert list(container.decode(video=0))
+            poses = await page.evaluate("document.querySelector('#films a[download]').getAttribute('href')")
+            assert poses == film["motion_url"]
 
     run(main())
 
@@ -140,6 +146,79 @@ def test_a_session_that_is_ended_is_replaced(avatar: Avatar, tmp_path: Path) -> 
             await server.http.delete(f"/api/sessions/{ended}")
             await page.wait_for(f"!location.hash.includes('{ended}') && {LIVE}", 20.0)
             await see(server, page, source="idle", viewers=1)
+
+    run(main())
+
+
+def test_programs_on_the_network_are_told_where_to_send(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        ports = {"vmc": {"port": free_port()}, "facemocap": {"port": free_port()}, "mqtt": {"port": free_port()}}
+        async with live_server(tmp_path, avatar, **ports) as server, studio(server) as page:
+            hint = "document.querySelector('.extra[data-shown] .heard')"
+            assert await page.evaluate("document.querySelector('[value=merged]').closest('label').hidden")
+            await click(page, "input[value=vmc]")
+            await see(server, page, source="vmc")
+            await page.wait_for(f"{hint}?.textContent.includes('Send VMC to 127.0.0.1:{ports['vmc']['port']}')")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for _ in range(100):
+                    for packet in as_one(frame(arms(30.0))):
+                        sender.sendto(packet, ("127.0.0.1", ports["vmc"]["port"]))
+                    if await page.evaluate(f"{hint}.hasAttribute('data-heard')"):
+                        break
+                    await asyncio.sleep(0.03)
+            assert "samples a second" in await page.evaluate(f"{hint}.textContent")
+            await click(page, "#vmc")
+            await see(server, page, vmc=True)
+            await page.wait_for(f"!{hint}.hasAttribute('data-heard')")  # it fell silent
+
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.bind(("127.0.0.1", ports["facemocap"]["port"]))
+                await click(page, "input[value=facemocap]")
+                await page.wait_for("!document.getElementById('trouble').hidden")
+                said = await page.evaluate("document.getElementById('trouble').innerText")
+                assert str(ports["facemocap"]["port"]) in said
+            await see(server, page, source="vmc")
+
+            await click(page, "input[value=socket]")
+            state = await see(server, page, source="socket")
+            url = await page.evaluate("document.getElementById('pose-url').textContent")
+            assert url == f"{server.address.replace('http', 'ws')}/v1/pose/{state['id']}"
+            async with connect(url, proxy=None) as program:
+                assert json.loads(await program.recv())["type"] == "welcome"
+
+            await click(page, "input[value=mqtt]")  # which rig?
+            assert await page.evaluate("document.activeElement.id") == "rig"
+            await see(server, page, source="socket")
+            await page.evaluate("document.getElementById('rig').value = 'stage'")
+            await click(page, "#rig-form button")
+            await page.wait_for("!document.getElementById('trouble').hidden")
+            assert "MQTT broker" in await page.evaluate("document.getElementById('trouble').innerText")
+
+    run(main())
+
+
+def test_a_recorded_motion_is_held_sped_up_and_sought(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with live_server(tmp_path, avatar) as server, studio(server) as page:
+            await click(page, "input[value=replay]")
+            await see(server, page, source="replay", speed=1.0, loop=True)
+            await click(page, "#hold")
+            await see(server, page, speed=0.0)
+            await page.wait_for("document.getElementById('hold').ariaLabel === 'Play'")
+            await page.evaluate(
+                "(slider => { slider.value = 3; slider.dispatchEvent(new Event('input'));"
+                " slider.dispatchEvent(new Event('change')) })(document.getElementById('place'))"
+            )
+            await see(server, page, place_s=3.0)
+            await page.wait_for("document.getElementById('place-text').value.startsWith('3.0 / 4.0')")
+            await click(page, "#hold")
+            await see(server, page, speed=1.0)
+            await page.evaluate(
+                "(speed => { speed.value = '2'; speed.dispatchEvent(new Event('change')) })"
+                "(document.getElementById('speed'))"
+            )
+            await click(page, "#loop")
+            await see(server, page, speed=2.0, loop=False)
 
     run(main())
 

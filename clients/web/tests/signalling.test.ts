@@ -8,7 +8,7 @@ describe('signalling', () => {
       'ws://localhost:8080/v1/signal/a%20b?role=drive',
     )
     expect(
-      signalUrl(new URL('https://host/view/x?token=t%26k&bg=fff'), 'x', 'view', { alpha: true, codec: 'vp8' }),
+      signalUrl(new URL('https://host/view/x?bg=fff'), 'x', 'view', { alpha: true, codec: 'vp8', token: 't&k' }),
     ).toBe('wss://host/v1/signal/x?role=view&alpha=1&codec=vp8&token=t%26k')
   })
 

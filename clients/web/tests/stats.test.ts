@@ -29,6 +29,20 @@ const second = {
 }
 
 describe('stream statistics', () => {
+  it('says how much longer sound is held than pictures', () => {
+    const sound = (buffered: number, samples: number): [string, unknown][] => [
+      ['a', { type: 'inbound-rtp', kind: 'audio', jitterBufferDelay: buffered, jitterBufferEmittedCount: samples }],
+      ['p', { type: 'media-playout', totalPlayoutDelay: samples / 100, totalSamplesCount: samples }],
+    ]
+    const look = (video: object, buffered: number, samples: number, at: number) =>
+      readCounters([...sound(buffered, samples), ['v', { type: 'inbound-rtp', kind: 'video', ...video }]], at)!
+    const before = look(first, 4800, 48_000, 1000)
+    const now = look(second, 4800 + 96_000 * 0.05, 48_000 + 96_000, 3000)
+    // 50 ms in the buffer, 10 at the loudspeaker, against 1 and 3 of a picture
+    expect(compareCounters(before, now)!.soundLagMs).toBeCloseTo(50 + 10 - 1 - 3)
+    expect(compareCounters(before, look(second, 4800, 48_000, 3000))!.soundLagMs).toBeNull()
+  })
+
   it('compares two looks', () => {
     const before = readCounters(report(first), 1000)!
     const now = readCounters(report(second), 3000)!

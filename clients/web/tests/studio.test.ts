@@ -1,14 +1,32 @@
 import { describe, expect, it } from 'vitest'
+import { describeHeard, listParts, poseUrl } from '../src/studio/inputs'
 import { troubleWithCamera, troubleWithConnection } from '../src/studio/help_texts'
-import { titleOf } from '../src/studio/drivers'
 import { formatBytes } from '../src/studio/films'
+import { placeAfter, titleOf } from '../src/studio/player'
 import { chooseFormat, fileName } from '../src/studio/recorder'
 import { coveringPart } from '../src/studio/scene'
 import { pressed, type Shortcut } from '../src/studio/shortcuts'
-import { initialState, nextStep, pictureSize, serverBackground, statusOf, type StudioState } from '../src/studio/state'
-import type { Avatar, ServerState } from '../src/wire/messages'
+import {
+  cameraUses,
+  initialState,
+  nextStep,
+  pictureSize,
+  serverBackground,
+  statusOf,
+  type StudioState,
+} from '../src/studio/state'
+import type { Avatar, Inputs, ServerState } from '../src/wire/messages'
 
 const person: Avatar = { id: 'ada', name: 'Ada', preview: null, method: 'builtin', created_at: '', warnings: [] }
+const inputs: Inputs = {
+  vmc: { host: '127.0.0.1', port: 39539, senders: ['127.0.0.0/8'] },
+  vmc_to: '127.0.0.1:39540',
+  facemocap: { host: '0.0.0.0', port: 49983, senders: ['192.168.1.42/32'] },
+  phone: null,
+  broker: 'broker.example.org:1883',
+  tenant: 'default',
+  merged: {},
+}
 const known: ServerState = {
   version: '1',
   sessions: [],
@@ -16,6 +34,7 @@ const known: ServerState = {
   sources: ['browser', 'replay', 'idle'],
   replays: ['wave'],
   jobs: [],
+  inputs,
   recordings: [],
 }
 const fresh = initialState(null, false)
@@ -148,6 +167,20 @@ describe('words', () => {
   })
 })
 
+describe('camera', () => {
+  it('is opened for what uses it, also as a part of a merged driver', () => {
+    const merged = {
+      body: { source: 'webcam', rig: null, replay: null },
+      face: { source: 'facemocap', rig: null, replay: null },
+    } as const
+    const server = { ...known, inputs: { ...inputs, merged } }
+    expect(cameraUses('browser', server)).toEqual(['browser'])
+    expect(cameraUses('merged', server)).toEqual(['webcam'])
+    expect(cameraUses('merged', known)).toEqual([])
+    expect(cameraUses('vmc', server)).toEqual([])
+  })
+})
+
 describe('help', () => {
   it('says where a camera works', () => {
     const { steps, detail } = troubleWithCamera('insecure', '', new URL('http://192.0.2.7:8080/'))
@@ -161,4 +194,51 @@ describe('help', () => {
       detail: 'Paths offered from here: host/udp',
     })
   })
+})
+
+describe('what programs on the network are told', () => {
+  const listener = { inputs, hostname: 'studio.local', rig: 'stage', heardHz: 0 }
+
+  it('where to send to, while nothing is heard', () => {
+    expect(describeHeard({ ...listener, source: 'vmc' })).toMatch(
+      /Nothing is heard yet\. Send VMC to 127\.0\.0\.1:39539, /,
+    )
+    expect(describeHeard({ ...listener, source: 'mqtt' })).toContain(
+      'lhm-live/default/stage/pose at the broker broker.',
+    )
+  })
+
+  it('the name of the server where it listens everywhere, and to whom', () => {
+    const text = describeHeard({ ...listener, source: 'facemocap' })
+    expect(text).toContain('studio.local:49983')
+    expect(text).toContain('192.168.1.42/32')
+    expect(describeHeard({ ...listener, inputs: { ...inputs, phone: '10.0.0.7' }, source: 'facemocap' })).toContain(
+      '10.0.0.7',
+    )
+  })
+
+  it('how much is heard', () => {
+    expect(describeHeard({ ...listener, source: 'vmc', heardHz: 59.6 })).toBe('60 samples a second')
+    expect(describeHeard({ ...listener, source: 'vmc', heardHz: 0.5 })).toBe('0.5 samples a second')
+  })
+
+  it('who drives which part', () => {
+    const rig = { source: 'mqtt' as const, rig: 'stage', replay: null }
+    const phone = { source: 'facemocap' as const, rig: null, replay: null }
+    expect(listParts({ body: rig, hands: rig, face: phone })).toBe('Body, hands: rig stage; face: phone')
+  })
+
+  it('the address of a session', () => {
+    expect(poseUrl(new URL('https://example.org/?x#session=a'), 'a b')).toBe('wss://example.org/v1/pose/a%20b')
+  })
+})
+
+describe('a recorded motion', () => {
+  const played = { replay_s: 4, place_s: 3, speed: 2, loop: true }
+
+  it.each([
+    [played, 1, 1],
+    [{ ...played, loop: false }, 1, 4],
+    [{ ...played, speed: 0 }, 60, 3],
+  ])('is at its place', (state, seconds, place) => expect(placeAfter(state, seconds)).toBeCloseTo(place))
 })

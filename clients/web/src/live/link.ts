@@ -12,12 +12,15 @@ export interface LinkOptions {
   session: string
   role: Role
   video: HTMLVideoElement
-  iceServers?: RTCIceServer[]
+  /** Where the server asks for one, and no cookie says it. */
+  token?: string | null
   /** Ask for stacked frames whatever the session's background is. */
   alpha?: boolean
   codec?: Codec | null
   /** The camera's video for a server that tracks. */
   camera?: MediaStreamTrack | null
+  /** Whether there is to be sound for `listen`. */
+  sound?: boolean
   /** How long ago (ms) what carries this stamp was captured, for those who drive; null when unknown. */
   captureAge?: (stampMs: number, nowMs: number) => number | null
 }
@@ -46,6 +49,10 @@ export class Link {
   readonly glassToGlass = new Latencies()
   #options: LinkOptions
   #camera: MediaStreamTrack | null
+  #microphone: MediaStreamTrack | null = null
+  #sound = new Audio()
+  #listening = false
+  #onRefused = (): void => {}
   #handlers: LinkHandlers
   #phase: Phase = { name: 'off' }
   #signalling: Signalling | null = null
@@ -101,6 +108,24 @@ export class Link {
     void this.#peer?.setCamera(camera).catch(() => {}) // a peer that closes takes the camera of the next one
   }
 
+  /** Send a microphone's sound from now on, or none. */
+  setMicrophone(microphone: MediaStreamTrack | null): void {
+    this.#microphone = microphone
+    void this.#peer?.setMicrophone(microphone).catch(() => {})
+  }
+
+  /** Play what is spoken; `onRefused` where the browser waits for a click first. */
+  listen(onRefused: () => void): void {
+    this.#listening = true
+    this.#onRefused = onRefused
+    this.#play()
+  }
+
+  mute(): void {
+    this.#listening = false
+    this.#sound.pause()
+  }
+
   sendSample(sample: ArrayBuffer): boolean {
     return this.#peer?.sendSample(sample) ?? false
   }
@@ -126,15 +151,24 @@ export class Link {
 
   #open(): void {
     this.#close()
-    const { session, role, alpha = false, iceServers, codec = null, video } = this.#options
+    const { session, role, token, alpha = false, codec = null, sound = false, video } = this.#options
     this.#answered = false
     this.#counters = null
     const peer = new Peer(
-      { iceServers: iceServers ?? [], camera: role === 'drive' ? this.#camera : undefined, codec },
+      {
+        camera: role === 'drive' ? this.#camera : undefined,
+        microphone: role === 'drive' ? this.#microphone : undefined,
+        sound,
+        codec,
+      },
       {
         onVideo: (stream) => {
           video.srcObject = stream
           void video.play().catch(() => {}) // paused by the browser: the poster's button starts it
+        },
+        onSound: (stream) => {
+          this.#sound.srcObject = stream
+          this.#play()
         },
         onSignal: (message) => this.#send(message),
         onFailed: () => this.#lose(this.#mediaProblem()),
@@ -142,8 +176,7 @@ export class Link {
       },
     )
     this.#peer = peer
-    this.#signalling = new Signalling(signalUrl(new URL(location.href), session, role, { alpha, codec }), {
-      onOpen: () => void peer.offer().catch((error: unknown) => this.#refuse('offer', error)),
+    this.#signalling = new Signalling(signalUrl(new URL(location.href), session, role, { alpha, codec, token }), {
       onMessage: (message) =>
         void this.#onMessage(peer, message).catch((error: unknown) => this.#refuse('answer', error)),
       onClosed: () => this.#lose({ code: 'unreachable' }),
@@ -178,6 +211,8 @@ export class Link {
   async #onMessage(peer: Peer, message: ServerMessage): Promise<void> {
     if (peer !== this.#peer) return
     switch (message.type) {
+      case 'ice':
+        return peer.offer(message.servers).catch((error: unknown) => this.#refuse('offer', error))
       case 'answer':
         this.#answered = true
         return peer.accept(message.sdp)
@@ -189,7 +224,9 @@ export class Link {
         return this.#handlers.onState(state)
       }
       case 'error':
-        if (this.#phase.name === 'live') return this.#handlers.onNotice(message.message)
+        if ((this.#phase.name === 'live' && message.code !== 'token_expired') || message.code === 'watching_only')
+          return this.#handlers.onNotice(message.message)
+        if (message.code === 'no_connection') return this.#lose(this.#mediaProblem())
         return this.#lose({ code: 'refused', reason: message.code, message: message.message })
       case 'bye':
         return this.#happen({ type: 'bye', reason: message.reason })
@@ -224,6 +261,7 @@ export class Link {
       dropped: stats.dropped,
       width: stats.width,
       height: stats.height,
+      sound_lag_ms: stats.soundLagMs,
     })
     this.#handlers.onStats(stats)
   }
@@ -242,6 +280,15 @@ export class Link {
       if (age !== null) this.glassToGlass.add(age)
     }
     this.#lastCapture = code.capturedMs // the same landmarks shown again are not late
+  }
+
+  #play(): void {
+    if (!this.#listening || !this.#sound.srcObject) return
+    this.#sound.play().catch(({ name }: DOMException) => {
+      if (name !== 'NotAllowedError') return // another stream has come in between
+      this.#listening = false
+      this.#onRefused()
+    })
   }
 
   #send(message: ClientMessage): void {

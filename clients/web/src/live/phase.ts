@@ -28,7 +28,7 @@ export type Event =
   | { type: 'stop' }
 
 /** Refusals that trying again cannot change. */
-const FINAL = new Set(['unknown_session', 'forbidden', 'unauthorized'])
+const FINAL = new Set(['unknown_session', 'no_token', 'bad_token', 'token_expired', 'forbidden'])
 
 export function nextPhase(phase: Phase, event: Event, random: number = Math.random()): Phase {
   switch (event.type) {

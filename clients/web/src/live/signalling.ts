@@ -4,7 +4,6 @@ import type { ClientMessage, ServerMessage } from '../wire/messages'
 export type Role = 'drive' | 'view'
 
 export interface SignallingHandlers {
-  onOpen: () => void
   onMessage: (message: ServerMessage) => void
   onClosed: () => void
 }
@@ -19,7 +18,7 @@ export function parseServerMessage(text: string): ServerMessage | null {
   }
   if (typeof message !== 'object' || message === null || !('type' in message)) return null
   const { type } = message
-  const known = ['answer', 'candidate', 'state', 'error', 'bye']
+  const known = ['ice', 'answer', 'candidate', 'state', 'error', 'bye']
   return typeof type === 'string' && known.includes(type) ? (message as ServerMessage) : null
 }
 
@@ -27,16 +26,17 @@ export interface Wishes {
   /** Stacked frames, whatever the session's background is. */
   alpha?: boolean
   codec?: 'h264' | 'vp8' | null
+  /** Where the server asks for one, and no cookie says it. */
+  token?: string | null
 }
 
 /** Where a session signals. */
-export function signalUrl(page: URL, session: string, role: Role, { alpha, codec }: Wishes = {}): string {
+export function signalUrl(page: URL, session: string, role: Role, { alpha, codec, token }: Wishes = {}): string {
   const url = new URL(`/v1/signal/${encodeURIComponent(session)}`, page)
   url.protocol = page.protocol === 'https:' ? 'wss:' : 'ws:'
   url.searchParams.set('role', role)
   if (alpha) url.searchParams.set('alpha', '1')
   if (codec) url.searchParams.set('codec', codec)
-  const token = page.searchParams.get('token')
   if (token) url.searchParams.set('token', token)
   return url.href
 }
@@ -45,9 +45,8 @@ export class Signalling {
   #socket: WebSocket
   #closed = false
 
-  constructor(url: string, { onOpen, onMessage, onClosed }: SignallingHandlers) {
+  constructor(url: string, { onMessage, onClosed }: SignallingHandlers) {
     this.#socket = new WebSocket(url)
-    this.#socket.onopen = onOpen
     this.#socket.onmessage = ({ data }) => {
       const message = typeof data === 'string' && !this.#closed ? parseServerMessage(data) : null
       if (message) onMessage(message)

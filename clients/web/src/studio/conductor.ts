@@ -1,13 +1,11 @@
 /** What the studio does: makes avatars, keeps a session on the stage, opens the camera and follows it. */
-import { nowMs } from '../live/clock'
 import { Link, type LiveStats } from '../live/link'
 import type { Phase } from '../live/phase'
-import { CornerReader, elapsedMs } from '../live/probe'
+import { elapsedMs } from '../live/probe'
 import { CameraError, closeCamera, openCamera } from '../tracking/camera'
 import { Tracking } from '../tracking/tracking'
 import { encodeLandmarks, type LandmarkSample } from '../wire/landmark_sample'
-import { followJob, server, ServerError, type Cast, type Recording, type Source } from '../wire/messages'
-import { eachFrame } from '../live/frames'
+import { followJob, server, ServerError, type Cast, type Control, type Recording, type Source } from '../wire/messages'
 import {
   troubleWithCamera,
   troubleWithConnection,
@@ -15,8 +13,9 @@ import {
   troubleWithTracking,
   type Trouble,
 } from './help_texts'
-import { needsCamera, pictureSize, serverBackground, type Settings, type Store } from './state'
+import { cameraUses, needsCamera, pictureSize, serverBackground, type Settings, type Store } from './state'
 import { byId, toast } from './dom'
+import { CameraStamps } from './stamps'
 
 const LOOK_EVERY_MS = 4000
 const LOOK_SOON_MS = 700
@@ -34,21 +33,19 @@ export interface Eyes {
 
 const choosePhoto = () => byId('photo', HTMLInputElement).click()
 
-type Wish = Partial<{ avatar: string; source: Source; replay: string }>
+type Wish = Partial<{ avatar: string; source: Source; replay: string; rig: string }>
 
 export class Conductor {
   #store: Store
   #eyes: Eyes
   #link: Link | null = null
   #tracking: Tracking | null = null
-  #stopCodes: () => void = () => {}
+  #stamps = new CameraStamps()
   /** Changes are made one after the other. */
   #turn: Promise<void> = Promise.resolve()
   #startedMs = -Infinity
   /** What "Try again" does. */
   #again: () => void = () => {}
-  /** When the camera showed which stamp, where it draws time codes as test cameras do. */
-  #shownAtMs = new Map<number, number>()
 
   constructor(store: Store, eyes: Eyes) {
     this.#store = store
@@ -88,7 +85,13 @@ export class Conductor {
         avatar: stays ? avatar : (known.avatars[0]?.id ?? null),
         replay: replay !== null && known.replays.includes(replay) ? replay : (known.replays[0] ?? null),
       })
-    } catch {
+    } catch (error) {
+      if (error instanceof ServerError && [401, 403].includes(error.status)) {
+        this.#store.set({ serverDown: false })
+        return this.#fail(troubleWithConnection({ code: 'refused', reason: error.code, message: error.message }), () =>
+          this.refresh(),
+        )
+      }
       this.#store.set({ serverDown: true })
       this.#startedMs = -Infinity // a session that went with it was not at fault
     }
@@ -129,15 +132,16 @@ export class Conductor {
 
   /** Show somebody else, or let something else move them. Viewers stay, and what fails changes nothing. */
   cast(wish: Wish): void {
-    const { avatar, source, replay } = this.#store.state
+    const { avatar, source, replay, rig } = this.#store.state
     this.#store.set({ ...wish, casting: true, trouble: null })
     this.#turn = this.#turn.then(async () => {
       const trouble = await this.#recast()
       if (trouble) {
-        this.#store.set({ avatar, source, replay })
+        this.#store.set({ avatar, source, replay, rig })
         this.#fail(trouble, () => this.cast(wish))
       }
-      if (!needsCamera(this.#store.state.source)) this.#releaseCamera()
+      if (!needsCamera(this.#store.state.source, this.#store.state.server)) this.#releaseCamera()
+      this.#store.remember()
       this.#store.set({ casting: false })
     })
   }
@@ -154,13 +158,20 @@ export class Conductor {
     this.#link?.control({ ...plain, ...(background && { background: serverBackground(background) }) })
   }
 
-  /** Look at the avatar from another side: radians round the person. */
-  turn(yaw: number): void {
-    this.#link?.control({ yaw })
+  /** Change what only the session remembers; its state says when that has happened. */
+  control(change: Pick<Control, 'yaw' | 'speed' | 'loop' | 'seek_s' | 'vmc'>): void {
+    this.#link?.control(change)
   }
 
   calibrate(): void {
     this.#link?.control({ calibrate: true })
+  }
+
+  /** Let everybody who watches hear this microphone; null: nobody any more. */
+  speak(microphone: MediaStream | null): void {
+    this.#store.set({ microphone })
+    this.#link?.setMicrophone(microphone?.getAudioTracks()[0] ?? null)
+    this.#link?.control({ audio: microphone !== null })
   }
 
   async startRecording(): Promise<void> {
@@ -211,9 +222,14 @@ export class Conductor {
     const { source } = this.#store.state
     const trouble = await this.#openCameraFor(source)
     if (trouble) return trouble
-    const { avatar, replay, session } = this.#store.state
+    const { avatar, replay, rig, session } = this.#store.state
     if (avatar === null) return null
-    const cast: Cast = { avatar, source, ...(source === 'replay' && replay !== null && { replay }) }
+    const cast: Cast = {
+      avatar,
+      source,
+      ...(source === 'replay' && replay !== null && { replay }),
+      ...(source === 'mqtt' && rig !== null && { rig }),
+    }
     try {
       if (session === null) await this.#start(cast)
       else {
@@ -239,7 +255,7 @@ export class Conductor {
     const { id } = await server.startSession({
       ...cast,
       ...pictureSize(stage?.clientWidth ?? 0, stage?.clientHeight ?? 0),
-      ...{ mirror, quality, probe },
+      ...{ mirror, quality, probe, audio: this.#store.state.microphone !== null },
       background: serverBackground(background),
     })
     this.#join(id)
@@ -253,27 +269,28 @@ export class Conductor {
         session,
         role: 'drive',
         video: this.#eyes.video,
-        iceServers: this.#store.state.server?.ice_servers ?? [],
-        captureAge: (stampMs, now) => this.#captureAge(stampMs, now),
+        captureAge: (stampMs, now) =>
+          this.#store.state.source === 'browser' ? elapsedMs(now, stampMs) : this.#stamps.age(stampMs, now),
       },
       {
         onPhase: (phase) => this.#onPhase(phase),
         onState: (sessionState) => {
           const { framing, mirror, quality, probe, avatar, source } = sessionState
-          const { settings, casting, replay } = this.#store.state
+          const { settings, casting, replay, rig } = this.#store.state
           this.#store.set({
             sessionState,
             settings: { ...settings, framing, mirror, quality, probe },
             // another page may have changed it
-            ...(!casting && { avatar, source, replay: sessionState.replay ?? replay }),
+            ...(!casting && { avatar, source, replay: sessionState.replay ?? replay, rig: sessionState.rig ?? rig }),
           })
-          if (!casting && !needsCamera(source)) this.#releaseCamera()
+          if (!casting && !needsCamera(source, this.#store.state.server)) this.#releaseCamera()
         },
         onStats: (stats) => this.#eyes.onStats(stats),
         onNotice: toast,
       },
     )
     this.#attachCamera()
+    this.#link.setMicrophone(this.#store.state.microphone?.getAudioTracks()[0] ?? null)
     this.#link.start()
   }
 
@@ -303,7 +320,7 @@ export class Conductor {
     })
     this.#eyes.onStats(null)
     if (!gone) toast(reason || 'The session has ended.')
-    if (!needsCamera(this.#store.state.source)) this.#releaseCamera()
+    if (!needsCamera(this.#store.state.source, this.#store.state.server)) this.#releaseCamera()
     await this.refresh()
     // the server itself went: when it is back, all is to be as it was
     if (this.#store.state.serverDown) this.#store.set({ source })
@@ -312,7 +329,7 @@ export class Conductor {
 
   /** Open the camera if it is needed; what is wrong with it, if anything. */
   async #openCameraFor(source: Source): Promise<Trouble | null> {
-    if (!needsCamera(source) || this.#store.state.camera !== null) return null
+    if (!needsCamera(source, this.#store.state.server) || this.#store.state.camera !== null) return null
     try {
       const camera = await openCamera()
       this.#eyes.self.srcObject = camera
@@ -324,19 +341,23 @@ export class Conductor {
       return null
     } catch (error) {
       const { fault, message } = error as CameraError
+      if (source === 'merged') {
+        toast(`The camera's part stays at rest: ${message}`)
+        return null // the other drivers need none
+      }
       return troubleWithCamera(fault ?? 'other', message, new URL(location.href))
     }
   }
 
   /** Use the camera as the source asks: its points, its picture, or not at all. */
   #attachCamera(): void {
-    const { source, camera } = this.#store.state
+    const { source, camera, server } = this.#store.state
+    const uses = cameraUses(source, server)
     const track = camera?.getVideoTracks()[0] ?? null
-    this.#link?.setCamera(source === 'webcam' ? track : null)
-    this.#stopCodes()
-    this.#stopCodes = () => {}
-    if (source === 'webcam' && camera) this.#readCodes()
-    if (source === 'browser' && camera) {
+    this.#link?.setCamera(uses.includes('webcam') ? track : null)
+    this.#stamps.stop()
+    if (uses.includes('webcam') && camera) this.#stamps.read(this.#eyes.self, () => this.#store.state.settings.probe)
+    if (uses.includes('browser') && camera) {
       if (!this.#tracking) this.#follow()
     } else this.#unfollow()
   }
@@ -344,7 +365,7 @@ export class Conductor {
   #releaseCamera(): void {
     if (this.#store.state.camera === null) return
     this.#unfollow()
-    this.#stopCodes()
+    this.#stamps.stop()
     this.#link?.setCamera(null)
     closeCamera(this.#store.state.camera)
     this.#eyes.self.srcObject = null
@@ -371,23 +392,5 @@ export class Conductor {
     this.#tracking?.close()
     this.#tracking = null
     if (this.#store.state.tracking !== 'off') this.#store.set({ tracking: 'off' })
-  }
-
-  /** A test camera draws time codes; the server hands its stamps back. */
-  #readCodes(): void {
-    const reader = new CornerReader()
-    this.#stopCodes = eachFrame(this.#eyes.self, ({ captureTime }) => {
-      const code = this.#store.state.settings.probe ? reader.read(this.#eyes.self) : null
-      if (!code) return
-      const shownMs = captureTime === undefined ? nowMs() : performance.timeOrigin + captureTime
-      if (this.#shownAtMs.size > 200) this.#shownAtMs.clear()
-      this.#shownAtMs.set(code.drawnMs, shownMs)
-    })
-  }
-
-  #captureAge(stampMs: number, now: number): number | null {
-    if (this.#store.state.source === 'browser') return elapsedMs(now, stampMs)
-    const shownMs = this.#shownAtMs.get(stampMs)
-    return shownMs === undefined ? null : now - shownMs
   }
 }

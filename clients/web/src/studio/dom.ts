@@ -20,6 +20,16 @@ export function icon(name: string): SVGSVGElement {
   return svg
 }
 
+/** Put a text into the clipboard and say so; without one (on a page that is not secure) show the text instead. */
+export async function copy(text: string, said: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text)
+    toast(said)
+  } catch {
+    toast(text)
+  }
+}
+
 let hiding: ReturnType<typeof setTimeout> | undefined
 
 /** Say something in passing. */

@@ -1,4 +1,4 @@
-/** Films that the server has recorded: to watch, to keep, to delete. */
+/** Films that the server has recorded, and their poses: to watch, to keep, to delete. */
 import type { Recording } from '../wire/messages'
 import type { Conductor } from './conductor'
 import { icon, region } from './dom'
@@ -31,8 +31,16 @@ function row(film: Recording, conductor: Conductor): HTMLLIElement {
   remove.onclick = () => {
     if (confirm('Delete this recording?')) void conductor.removeRecording(film)
   }
-  item.append(icon('play'), link, remove)
+  item.append(icon('play'), link, ...poses(film), remove)
   return item
+}
+
+function poses({ motion_url, motion_bytes, started_at }: Recording): HTMLAnchorElement[] {
+  if (motion_url === null) return []
+  const link = Object.assign(document.createElement('a'), { href: motion_url, download: '', textContent: 'poses' })
+  link.title = `${formatBytes(motion_bytes)}; lhm-live render --pose renders them at any size, with anybody`
+  link.setAttribute('aria-label', `Download the poses of ${when(new Date(started_at))}`)
+  return [link]
 }
 
 const when = (date: Date) => date.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' })

@@ -80,7 +80,7 @@ export function troubleWithConnection(problem: Problem): Trouble {
         steps: [
           'Switch off the VPN, or try another network',
           'Let UDP to the server through its firewall',
-          'Or give lhm-live a TURN server: streaming.ice_servers in its configuration',
+          'Or give lhm-live a TURN server: rtc.turn in its configuration',
         ],
         detail: `Paths offered from here: ${problem.candidates.join(', ') || 'none'}`,
       }
@@ -91,7 +91,48 @@ export function troubleWithConnection(problem: Problem): Trouble {
         steps: ['The server may be overloaded: lower the quality', 'A weak network may be in the way'],
       }
     case 'refused':
-      return { title: 'The server refused', text: problem.message, steps: [], detail: problem.reason }
+      return (
+        troubleWithAccess(problem.reason, problem.message) ?? {
+          title: 'The server refused',
+          text: problem.message,
+          steps: [],
+          detail: problem.reason,
+        }
+      )
+  }
+}
+
+/** What to do when the server does not let this page in; null where it is something else. */
+function troubleWithAccess(reason: string, message: string): Trouble | null {
+  const steps = [
+    'Ask whoever runs lhm-live for a new link, and open it here',
+    'If that is you: lhm-live token prints one',
+  ]
+  switch (reason) {
+    case 'no_token':
+      return {
+        title: 'This page needs an invitation',
+        text: 'The server lets in only those who come by a link.',
+        steps,
+      }
+    case 'token_expired':
+      return { title: 'Your link has expired', text: 'It was good for a while only.', steps }
+    case 'bad_token':
+      return {
+        title: 'Your link is not valid',
+        text: 'It may be cut short, or the server has been given another secret.',
+        steps,
+      }
+    case 'forbidden':
+      return { title: 'Your link does not allow this', text: `The server says: ${message}.`, steps }
+    case 'unknown_host':
+      return {
+        title: 'The server does not know this name',
+        text: `It is not called ${location.host}, as far as it knows.`,
+        steps: ['Open it by its address instead', 'Or add the name to server.names in its configuration'],
+      }
+    default:
+      return null
   }
 }
 

@@ -1,8 +1,11 @@
 /** The studio page. Read conductor.ts for what it does, stage.ts for what it shows. */
+import { dropToken } from '../live/token'
+import { server } from '../wire/messages'
 import { Conductor } from './conductor'
-import { button, byId, toast } from './dom'
+import { button, byId, copy, toast } from './dom'
 import { mountDrivers } from './drivers'
 import { mountFilms } from './films'
+import { mountGiving } from './giving'
 import { mountPeople } from './people'
 import { pressed, type Shortcut } from './shortcuts'
 import { Stage } from './stage'
@@ -10,6 +13,7 @@ import { defaultBackground, Store } from './state'
 import { isDark, mountTheme } from './theme'
 import { listShortcuts, mountToolbar } from './toolbar'
 
+dropToken()
 mountTheme(button('theme'))
 const store = new Store()
 const stage = new Stage(store)
@@ -30,26 +34,32 @@ addEventListener('themechange', () => {
 mountPeople(store, conductor)
 mountDrivers(store, conductor)
 mountFilms(store, conductor)
+mountGiving(store)
 
 const help = byId('help', HTMLDialogElement)
 const share = button('share')
-const copyLink = async () => {
+const obs = button('obs')
+const copyLink = async (to: 'url' | 'obs_url', said: string) => {
   const { session } = store.state
   if (session === null) return
-  const link = new URL(`/view/${encodeURIComponent(session)}`, location.href).href
+  let link: string
   try {
-    await navigator.clipboard.writeText(link)
-    toast('Viewer link copied')
-  } catch {
-    toast(link) // no clipboard without a secure page
+    link = new URL((await server.makeLink(session))[to], location.href).href
+  } catch (error) {
+    return toast((error as Error).message)
   }
+  await copy(link, said)
 }
-share.onclick = () => void copyLink()
-store.onChange(({ session }) => (share.hidden = session === null))
+const copyViewerLink = () => void copyLink('url', 'Viewer link copied')
+const copyObsLink = () => void copyLink('obs_url', 'OBS link copied: add a browser source with it')
+share.onclick = copyViewerLink
+obs.onclick = copyObsLink
+store.onChange(({ session }) => (share.hidden = obs.hidden = session === null))
 
 const shortcuts: Shortcut[] = [
   ...mountToolbar(store, conductor, stage),
-  { key: 'L', says: 'Copy a link for viewers', act: () => void copyLink() },
+  { key: 'L', says: 'Copy a link for viewers', act: copyViewerLink },
+  { key: 'O', says: 'Copy a link for OBS', act: copyObsLink },
   { key: '?', says: 'This help', act: () => (help.open ? help.close() : help.showModal()) },
 ]
 listShortcuts(shortcuts)

@@ -7,7 +7,7 @@ import { Art } from './art'
 import type { Conductor } from './conductor'
 import { button, byId, region } from './dom'
 import type { SceneSource } from './scene'
-import { statusOf, type Background, type Store } from './state'
+import { cameraUses, statusOf, type Background, type Store } from './state'
 
 const BLUR_PX = 24
 const DRAG_STEP_MS = 40
@@ -101,12 +101,11 @@ export class Stage {
         )
       }
       region('self').hidden = camera === null
-      caption.textContent =
-        state.source === 'webcam'
-          ? 'Goes to the server'
-          : tracking === 'loading'
-            ? 'Loading tracking…'
-            : 'Stays on this device'
+      caption.textContent = cameraUses(state.source, state.server).includes('webcam')
+        ? 'Goes to the server'
+        : tracking === 'loading'
+          ? 'Loading tracking…'
+          : 'Stays on this device'
       if (settings.background !== before.settings.background || state.avatar !== before.avatar || state === before) {
         this.#showBackground(settings.background)
       }
@@ -207,11 +206,11 @@ export class Stage {
       if (!from || event.timeStamp - sentMs < DRAG_STEP_MS) return
       sentMs = event.timeStamp
       const yaw = from.yaw - (Math.PI * (event.clientX - from.x)) / stage.clientWidth
-      conductor.turn(Math.atan2(Math.sin(yaw), Math.cos(yaw)))
+      conductor.control({ yaw: Math.atan2(Math.sin(yaw), Math.cos(yaw)) })
     }
     stage.onpointerup = stage.onpointercancel = () => (from = null)
     stage.ondblclick = ({ target }) => {
-      if (isPicture(target) || target === stage) conductor.turn(0) // captured pointers make it the stage's
+      if (isPicture(target) || target === stage) conductor.control({ yaw: 0 }) // captured pointers make it the stage's
     }
   }
 

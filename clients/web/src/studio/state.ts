@@ -27,6 +27,8 @@ export interface StudioState {
   avatar: string | null
   source: Source
   replay: string | null
+  /** The motion capture rig that is wanted. */
+  rig: string | null
   settings: Settings
   /** The photo being made into an avatar. */
   job: Job | null
@@ -37,6 +39,8 @@ export interface StudioState {
   /** The session is being made what is wanted. */
   casting: boolean
   camera: MediaStream | null
+  /** Passed on to everybody who watches. */
+  microphone: MediaStream | null
   tracking: 'off' | 'loading' | 'on'
   trouble: Trouble | null
 }
@@ -47,15 +51,23 @@ export const defaultBackground = (dark: boolean): Background => ({ kind: 'colour
 export const COLOURS = ['#e9e5de', '#d3dfe8', '#f3c9b5', '#2a2724', '#123a36', '#00b140']
 
 const NEEDS_CAMERA: readonly Source[] = ['browser', 'webcam']
-export const needsCamera = (source: Source): boolean => NEEDS_CAMERA.includes(source)
+
+/** What this page's camera is for: its points, its picture, both where the settings merge them, or nothing. */
+export function cameraUses(source: Source, server: ServerState | null): Source[] {
+  const merged = Object.values(server?.inputs.merged ?? {}).map((driver) => driver.source)
+  return NEEDS_CAMERA.filter((use) => (source === 'merged' ? merged.includes(use) : source === use))
+}
+
+export const needsCamera = (source: Source, server: ServerState | null): boolean =>
+  cameraUses(source, server).length > 0
 
 const KEY = 'lhm-live'
 
 /** What the next page starts with: choices only, and none that would be gone by then or belong to one avatar. */
-function remember({ settings: { background, mirror, quality } }: StudioState): string {
+function remember({ rig, settings: { background, mirror, quality } }: StudioState): string {
   const unchosen = [true, false].some((dark) => JSON.stringify(background) === JSON.stringify(defaultBackground(dark)))
   const kept = background.kind === 'picture' || unchosen ? undefined : background
-  return JSON.stringify({ settings: { background: kept, mirror, quality } })
+  return JSON.stringify({ rig: rig ?? undefined, settings: { background: kept, mirror, quality } })
 }
 
 export function initialState(stored: string | null, dark: boolean): StudioState {
@@ -65,6 +77,7 @@ export function initialState(stored: string | null, dark: boolean): StudioState 
     avatar: null,
     source: 'idle',
     replay: null,
+    rig: null,
     settings: {
       framing: 'full',
       background: defaultBackground(dark),
@@ -78,12 +91,13 @@ export function initialState(stored: string | null, dark: boolean): StudioState 
     phase: { name: 'off' },
     casting: false,
     camera: null,
+    microphone: null,
     tracking: 'off',
     trouble: null,
   }
   try {
-    const { settings } = JSON.parse(stored ?? '{}') as Partial<StudioState>
-    return { ...state, settings: { ...state.settings, ...settings } }
+    const { rig = null, settings } = JSON.parse(stored ?? '{}') as Partial<StudioState>
+    return { ...state, rig, settings: { ...state.settings, ...settings } }
   } catch {
     return state
   }

@@ -3,6 +3,7 @@ import type { Framing, Quality } from '../wire/messages'
 import type { Conductor } from './conductor'
 import { button, byId, radios, region, toast } from './dom'
 import { fileName, Recorder, save, saveFrom } from './recorder'
+import { mountMicrophone } from './microphone'
 import { Scene } from './scene'
 import type { Shortcut } from './shortcuts'
 import type { Stage } from './stage'
@@ -36,6 +37,7 @@ export function mountToolbar(store: Store, conductor: Conductor, stage: Stage): 
   const snapshot = whenRunning(() => void keepPicture(scene))
   button('snapshot').onclick = snapshot
   const record = mountRecording(store, conductor, scene, stage)
+  const speak = mountMicrophone(store, conductor)
   const pip = whenRunning(() => void showInPicture(scene, stage))
   button('pip').onclick = pip
   button('pip').hidden = !document.pictureInPictureEnabled
@@ -47,13 +49,13 @@ export function mountToolbar(store: Store, conductor: Conductor, stage: Stage): 
   const nextBackground = mountBackgrounds(store, conductor)
   for (const id of ['background', 'quality']) placeMenu(region(`${id}-menu`), button(`${id}-open`))
 
-  store.onChange(({ settings, phase, source }) => {
+  store.onChange(({ settings, phase, source, server }) => {
     region('toolbar').inert = phase.name !== 'live'
     for (const choice of radios('framing')) choice.checked = choice.value === settings.framing
     for (const choice of radios('quality')) choice.checked = choice.value === settings.quality
     button('mirror').ariaPressed = String(settings.mirror)
     byId('probe', HTMLInputElement).checked = settings.probe
-    button('calibrate').disabled = !needsCamera(source)
+    button('calibrate').disabled = !needsCamera(source, server)
     if (phase.name !== 'live') for (const id of ['background-menu', 'quality-menu']) region(id).hidePopover()
   })
 
@@ -67,6 +69,7 @@ export function mountToolbar(store: Store, conductor: Conductor, stage: Stage): 
     { key: 'C', says: 'Calibrate', act: () => !button('calibrate').disabled && calibrate() },
     { key: 'S', says: 'Snapshot', act: snapshot },
     { key: 'R', says: 'Record', act: record },
+    { key: 'A', says: 'Microphone on or off: everybody who watches hears it', act: speak },
     { key: 'P', says: 'Picture in picture', act: pip },
     { key: 'F', says: 'Full screen', act: fullscreen },
     { key: 'T', says: 'Measure latency', act: probe },

@@ -1,5 +1,6 @@
 /** Runs some of MediaPipe's landmarkers on the frames it is given. Everything is loaded from our own server. */
 import { FaceLandmarker, HandLandmarker, PoseLandmarker } from '@mediapipe/tasks-vision'
+import { findRenderer } from './graphics'
 import { bodyOf, byRows, imagePoints, scoresOf, worldPoints, type Body, type DetectedHand } from './sight'
 
 export type Model = 'pose' | 'face' | 'hands'
@@ -117,11 +118,4 @@ async function open(model: Model, delegate: Delegate): Promise<Looker> {
 }
 
 /** A real one: on a software renderer the CPU delegate is ten times as fast. */
-function hasGpu(): boolean {
-  const gl = new OffscreenCanvas(1, 1).getContext('webgl2')
-  if (!gl) return false
-  const info = gl.getExtension('WEBGL_debug_renderer_info')
-  const renderer = String(gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER))
-  gl.getExtension('WEBGL_lose_context')?.loseContext()
-  return !/swiftshader|llvmpipe|software|basic render/i.test(renderer)
-}
+const hasGpu = (): boolean => findRenderer(new OffscreenCanvas(1, 1))?.software === false

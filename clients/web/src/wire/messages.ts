@@ -16,6 +16,29 @@ export interface Avatar {
   backdrop?: string | null
 }
 
+/** A UDP port of the server's, and whom it listens to there. */
+export interface Listening {
+  host: string
+  port: number
+  senders: string[]
+}
+
+export type Part = 'body' | 'head' | 'face' | 'hands'
+
+/** Where programs on the network have to send to. */
+export interface Inputs {
+  vmc: Listening
+  /** Where sessions with `vmc` on send, as host:port. */
+  vmc_to: string
+  facemocap: Listening
+  /** A phone that is asked to send. */
+  phone: string | null
+  broker: string
+  tenant: string
+  /** Who drives which part with source merged; empty where the settings say nothing. */
+  merged: Partial<Record<Part, { source: Source; rig: string | null; replay: string | null }>>
+}
+
 export interface SessionSummary {
   id: string
   avatar: string
@@ -31,6 +54,7 @@ export interface ServerState {
   sources: Source[]
   replays: string[]
   ice_servers?: RTCIceServer[]
+  inputs: Inputs
   /** Avatars in the making. */
   jobs: Job[]
   /** Films that are complete, the newest first. */
@@ -42,6 +66,9 @@ export interface Recording {
   started_at: string
   bytes: number
   url: string
+  /** Its poses, to be rendered again; null: only the film was recorded. */
+  motion_url: string | null
+  motion_bytes: number
 }
 
 export interface Job {
@@ -67,6 +94,13 @@ export interface SessionSettings {
   quality: Quality
   /** Whether frames carry the time code of streaming/time_code.py. */
   probe: boolean
+  /** Whether the driver's microphone is passed on to everybody who watches. */
+  audio: boolean
+  /** Whether what moves it is sent on to VTuber software. */
+  vmc: boolean
+  /** Of a replay; 0 holds it. */
+  speed: number
+  loop: boolean
 }
 
 export interface SessionState extends SessionSettings {
@@ -74,6 +108,12 @@ export interface SessionState extends SessionSettings {
   avatar: string
   source: Source
   replay?: string | null
+  rig: string | null
+  /** Length of the replay and the place in it, seconds. */
+  replay_s: number | null
+  place_s: number | null
+  /** Samples a second of whoever moves it. */
+  heard_hz: number
   /** Size of the picture; a stacked frame is twice as high. */
   width: number
   height: number
@@ -81,6 +121,8 @@ export interface SessionState extends SessionSettings {
   viewers: number
   /** What is being recorded on the server. */
   recording: string | null
+  /** Whether viewers may have the avatar, to draw it themselves. */
+  share_avatar: boolean
 }
 
 /** Who is shown, and what moves them. */
@@ -88,9 +130,10 @@ export interface Cast {
   avatar: string
   source: Source
   replay?: string
+  rig?: string
 }
 
-export type Control = Partial<SessionSettings> & { calibrate?: true }
+export type Control = Partial<SessionSettings> & { calibrate?: true; seek_s?: number }
 
 export interface Report {
   fps: number
@@ -100,6 +143,8 @@ export interface Report {
   dropped: number
   width: number
   height: number
+  /** How much longer sound is held here than pictures. */
+  sound_lag_ms: number | null
 }
 
 export type ClientMessage =
@@ -109,6 +154,8 @@ export type ClientMessage =
   | ({ type: 'report' } & Report)
 
 export type ServerMessage =
+  /** First of all: by which servers to look for paths, this time. */
+  | { type: 'ice'; servers: RTCIceServer[] }
   | { type: 'answer'; sdp: string }
   | { type: 'candidate'; candidate: RTCIceCandidateInit | null }
   | ({ type: 'state' } & SessionState)
@@ -152,6 +199,14 @@ const json = (method: string, body: unknown): RequestInit => ({
   body: JSON.stringify(body),
 })
 
+/** By what others may watch: paths, with a token where one is needed. */
+export interface ViewerLink {
+  url: string
+  obs_url: string
+  /** ISO 8601; null: never. */
+  expires_at: string | null
+}
+
 export interface NewSession extends Cast {
   width: number
   height: number
@@ -161,11 +216,17 @@ const at = (session: string) => `/api/sessions/${encodeURIComponent(session)}`
 
 export const server = {
   state: () => call<ServerState>('/api/state'),
+  /** Rigs that the broker knows of now. */
+  rigs: () => call<string[]>('/api/rigs'),
   job: (id: string) => call<Job>(`/api/jobs/${encodeURIComponent(id)}`),
   deleteAvatar: (id: string) => call<void>(`/api/avatars/${encodeURIComponent(id)}`, { method: 'DELETE' }),
   startSession: (wish: NewSession & Partial<SessionSettings>) =>
     call<{ id: string }>('/api/sessions', json('POST', wish)),
   recast: (session: string, cast: Cast) => call<SessionState>(at(session), json('PATCH', cast)),
+  endSession: (session: string) => call<void>(at(session), { method: 'DELETE' }),
+  makeLink: (session: string) => call<ViewerLink>(`${at(session)}/links`, { method: 'POST' }),
+  giveAvatar: (session: string, share_avatar: boolean) =>
+    call<SessionState>(at(session), json('PATCH', { share_avatar })),
   startRecording: (session: string) => call<{ id: string }>(`${at(session)}/recording`, { method: 'POST' }),
   stopRecording: (session: string) => call<Recording>(`${at(session)}/recording`, { method: 'DELETE' }),
   deleteRecording: ({ url }: Recording) => call<void>(url, { method: 'DELETE' }),
