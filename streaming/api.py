@@ -3,8 +3,10 @@
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -12,17 +14,21 @@ from typing import Any, Final, get_args
 from fastapi import APIRouter, Request, Response, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from lhm_runtime.errors import BackendError
+from streaming.access import Grant, allows, require, sign
 from streaming.avatar_store import AvatarStore, tidy_name
-from streaming.config import Config
+from streaming.config import Config, IceServer
 from streaming.errors import RefusedError
+from streaming.inputs import Inputs, describe_inputs, list_rigs
 from streaming.jobs import Job
 from streaming.recording_store import RecordingFacts
-from streaming.services import Here
+from streaming.services import Given, Here, Services
 from streaming.settings import NewSession, SessionChange, SessionState
 from streaming.sources import SourceName
 from streaming.sources.replay import list_replays
+from streaming.turn import ice_servers
 
 _HEIC_BRAND: Final = slice(4, 8)
 _CACHE: Final = {"Cache-Control": "no-cache"}
@@ -62,6 +68,26 @@ class State(BaseModel):
     """Avatars in the making."""
     recordings: list[RecordingFacts]
     ice_servers: list[dict[str, Any]]
+    inputs: Inputs
+    """Where programs on the network have to send to."""
+
+
+class LinkWish(BaseModel):
+    """Body of ``POST /api/sessions/{id}/links``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    minutes: int | None = Field(default=None, ge=1)
+    """How long the link is good; at most, and where None, as long as access.minutes says."""
+
+
+class ViewerLink(BaseModel):
+    """By what others may watch; paths on this server, with a token where one is needed."""
+
+    url: str
+    obs_url: str
+    expires_at: datetime | None
+    """None: never."""
 
 
 class Started(BaseModel):
@@ -98,6 +124,8 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _REFUSALS: Final = {
     400: "What was sent cannot be understood",
+    401: "No token, or one that is void: see WWW-Authenticate",
+    403: "The token's role or session does not cover this",
     404: "There is no such thing, or no longer",
     406: "No codec in common",
     409: "Not in the state that things are in",
@@ -106,6 +134,7 @@ _REFUSALS: Final = {
     415: "Of the wrong type",
     422: "Well-formed, but not acceptable",
     428: "If-Match is missing",
+    502: "A server that this one needs cannot be used",
     503: "Too much is going on; try again after Retry-After seconds",
     507: "No room on the disk, or none is allowed",
 }
@@ -118,18 +147,29 @@ def _files(media_type: str) -> dict[int | str, dict[str, Any]]:
 
 
 @router.get("/state", tags=["server"])
-async def state(here: Here) -> State:
-    """Avatars, sessions, and what can drive one."""
+async def state(here: Here, grant: Given) -> State:
+    """Avatars, what can drive one, and of sessions, jobs and recordings those that the caller may see."""
+    is_admin = allows(grant, "admin")
     return State(
         version=version("lhm-live"),
-        sessions=[_summarise(session.state) for session in here.sessions.all],
+        sessions=[_summarise(session.state) for session in here.sessions.all if allows(grant, "view", session.id)],
         avatars=await asyncio.to_thread(_list_avatars, here.avatars),
         sources=list(get_args(SourceName)),
         replays=list_replays(here.config.storage.replays),
-        jobs=here.jobs.running,
-        recordings=await asyncio.to_thread(here.recordings.listing),
-        ice_servers=[_for_browsers(server) for server in here.config.rtc.ice_servers],
+        jobs=here.jobs.running if is_admin else [],
+        recordings=await asyncio.to_thread(here.recordings.listing) if is_admin else [],
+        ice_servers=[for_browsers(server) for server in ice_servers(here.config.rtc)],
+        inputs=describe_inputs(here.config),
     )
+
+
+@router.get("/rigs", tags=["sessions"], responses=refusals(502))
+async def rigs(here: Here) -> list[str]:
+    """Motion capture rigs that the broker knows of now, for source ``mqtt``."""
+    try:
+        return await list_rigs(here.config)
+    except BackendError as error:
+        raise RefusedError(502, "no_broker", str(error)) from error
 
 
 @router.post("/avatars", status_code=202, tags=["avatars"], responses=refusals(413, 415, 422, 503))
@@ -204,9 +244,11 @@ async def session_state(session: str, here: Here) -> SessionState:
     return here.sessions.get(session).state
 
 
-@router.patch("/sessions/{session}", tags=["sessions"], responses=refusals(404, 409, 422))
-async def change_session(session: str, change: SessionChange, here: Here) -> SessionState:
+@router.patch("/sessions/{session}", tags=["sessions"], responses=refusals(403, 404, 409, 422))
+async def change_session(session: str, change: SessionChange, here: Here, grant: Given) -> SessionState:
     """Change what a session shows, who, or what moves them; what is left out stays, and so do its viewers."""
+    if change.share_avatar or change.relay is not None:  # gives the avatar away, or goes public: drivers may not
+        require(grant, "admin", session)
     return (await here.sessions.change(session, change)).state
 
 
@@ -217,6 +259,28 @@ async def end_session(session: str, here: Here) -> Response:
     """End a session; its viewers are told."""
     await here.sessions.end(session, "the session was ended")
     return Response(status_code=204)
+
+
+@router.post("/sessions/{session}/links", status_code=201, tags=["sessions"], responses=refusals(401, 403, 404, 422))
+async def make_link(session: str, here: Here, grant: Given, wish: LinkWish | None = None) -> ViewerLink:
+    """Links by which others may watch a session, and do nothing else; they last no longer than what made them."""
+    here.sessions.get(session)
+    return sign_link(session, here, grant, wish)
+
+
+def sign_link(session: str, here: Services, grant: Grant, wish: LinkWish | None) -> ViewerLink:
+    """Links to a session, for viewers; raises RefusedError where tokens cannot be signed."""
+    query, until_s = "", None
+    if here.secret is not None:
+        most = here.config.access.minutes
+        until_s = time.time() + 60 * min((wish or LinkWish()).minutes or most, most)
+        until_s = until_s if grant.expires_s is None else min(until_s, grant.expires_s)
+        query = f"?token={sign(here.secret, Grant('view', session, until_s))}"
+    return ViewerLink(
+        url=f"/view/{session}{query}",
+        obs_url=f"/obs/{session}{query}",
+        expires_at=None if until_s is None else datetime.fromtimestamp(int(until_s), UTC),
+    )
 
 
 @router.post("/sessions/{session}/recording", status_code=201, tags=["recordings"], responses=refusals(404, 409, 507))
@@ -246,11 +310,23 @@ async def download_recording(recording: str, here: Here) -> FileResponse:
     return FileResponse(path, filename=f"lhm-live {path.name}", content_disposition_type="inline", headers=_CACHE)
 
 
+@router.get(
+    "/recordings/{recording}/motion",
+    tags=["recordings"],
+    response_class=FileResponse,
+    responses=_files("application/octet-stream"),
+)
+async def download_motion(recording: str, here: Here) -> FileResponse:
+    """The film's poses (docs/takes.md), for ``lhm-live render --pose``: at another size, or with another avatar."""
+    path = here.recordings.motion_path(recording)
+    return FileResponse(path, media_type="application/octet-stream", filename=f"lhm-live {path.name}", headers=_CACHE)
+
+
 @router.delete(
     "/recordings/{recording}", status_code=204, tags=["recordings"], response_class=Response, responses=refusals(404)
 )
 async def delete_recording(recording: str, here: Here) -> Response:
-    """Remove a recording."""
+    """Remove a recording and its poses."""
     here.recordings.delete(recording)
     return Response(status_code=204)
 
@@ -307,7 +383,8 @@ def _summarise(state: SessionState) -> SessionSummary:
     return SessionSummary(id=state.id, avatar=state.avatar, source=state.source, viewers=state.viewers, fps=state.fps)
 
 
-def _for_browsers(server: Any) -> dict[str, Any]:
+def for_browsers(server: IceServer) -> dict[str, Any]:
+    """An ICE server as RTCPeerConnection takes it."""
     credential = None if server.credential is None else server.credential.get_secret_value()
     found = {"urls": list(server.urls), "username": server.username, "credential": credential}
     return {name: value for name, value in found.items() if value is not None}

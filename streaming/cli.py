@@ -33,10 +33,25 @@ COMMANDS: Final = {
         "Serve the studio page: photos become avatars, cameras move them, browsers watch.",
         _LIVE,
     ),
+    "cluster": Place(
+        "cluster_command", "app", "Look after the machines that sessions run on (serve --cluster).", _LIVE
+    ),
+    "token": Place(
+        "token_command",
+        "token",
+        "Print links that let somebody in, where the server asks for them: to watch, to drive, or for everything.",
+        _LIVE,
+    ),
     "feed": Place(
         "feed_command",
         "feed",
         "Play a motion file to a session, a broker or VTuber software, as if it were a live rig.",
+        _LIVE,
+    ),
+    "camera": Place(
+        "camera_command",
+        "camera",
+        "Show a session as a camera of this computer, for Zoom, Teams and games.",
         _LIVE,
     ),
     "reconstruct": Place(

@@ -27,6 +27,7 @@ from lhm_runtime.models import MODELS_VARIABLE
 from lhm_runtime.motion.tracker import Mode
 from streaming.encoder import CEILING_BPS, Codec, Preset
 from streaming.lowlatency import Loopback
+from streaming.relay.settings import Relays
 from streaming.vmc_output import Faces
 
 PREFIX: Final = "LHM_LIVE_"
@@ -59,17 +60,57 @@ class Server(_Section):
     """Where the server listens, and how much it takes on."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets the whole network in."""
+    """Address to listen on; 0.0.0.0 lets the whole network in, with tokens: see Access."""
     port: int = Field(default=8080, ge=0, le=65535)
     """0: any free one."""
+    names: tuple[str, ...] = ()
+    """What else the server is called in links, as avatars.example.org; pages that reach it by another name are refused
+    (DNS rebinding). IP addresses, localhost, this machine's name and those in the certificate are known."""
+    tls_cert: Path | None = None
+    """Certificate and its chain (.pem): the server then speaks https."""
+    tls_key: Path | None = None
+    """The certificate's key (.pem), without a passphrase."""
     max_sessions: int = Field(default=8, ge=1)
     max_viewers: int = Field(default=64, ge=1)
     """Peer connections of all sessions together."""
+    max_pose_viewers: int = Field(default=1000, ge=0)
+    """Viewers of all sessions together that draw a shared avatar themselves."""
     linger_s: float = Field(default=120.0, gt=0)
     """A session that nobody is connected to ends after this long."""
+    drain_s: float = Field(default=0.0, ge=0, le=86_400)
+    """On SIGTERM so long sessions may go on until their viewers leave, while none begins."""
     max_photo_mb: int = Field(default=32, ge=1, le=512)
     origins: tuple[str, ...] = ()
     """Pages of other origins that may use the server, as https://example.org; its own always may."""
+
+
+class Access(_Section):
+    """Who may do what; docs/security.md."""
+
+    required: Literal["auto", "always", "never"] = "auto"
+    """Whether tokens are asked for; auto: as soon as the server listens on more than this machine."""
+    secret: SecretStr | None = None
+    """Signs the tokens, 32 characters or more; None: what ``lhm-live token`` keeps in a file."""
+    secret_file: Path | None = None
+    """That file; None: access.key beside the avatars (storage.data)."""
+    minutes: int = Field(default=720, ge=1, le=43_200)
+    """Tokens and viewer links last this long."""
+    open_to_everybody_on: str | None = None
+    """With ``required: never`` the address of server.host again, if it is not this machine's alone: so that nobody lets
+    the network in by mistake."""
+    starts_per_minute: int = Field(default=20, ge=1)
+    """Sessions that one address may start, where the network gets in; likewise the others."""
+    uploads_per_minute: int = Field(default=10, ge=1)
+    offers_per_minute: int = Field(default=60, ge=1)
+    """Connections."""
+    failures_per_minute: int = Field(default=20, ge=1)
+    """Tokens that are none."""
+
+    @model_validator(mode="after")
+    def _has_one_secret(self) -> "Access":
+        if self.secret is not None and self.secret_file is not None:
+            raise ValueError("secret and secret_file exclude each other")
+        return self
 
 
 class Video(_Section):
@@ -96,11 +137,22 @@ class IceServer(_Section):
     credential: SecretStr | None = None
 
 
+class Turn(_Section):
+    """A TURN server that gives access by the hour, as coturn does with ``use-auth-secret``."""
+
+    urls: tuple[str, ...]
+    secret: SecretStr
+    """coturn's ``static-auth-secret``."""
+    minutes: int = Field(default=60, ge=1, le=1440)
+    """Credentials last this long; each connection gets fresh ones."""
+
+
 class Rtc(_Section):
     """How peers find each other."""
 
     ice_servers: tuple[IceServer, ...] = ()
     """None are needed on one machine or network."""
+    turn: Turn | None = None
     connect_timeout_s: float = Field(default=15.0, gt=0)
     loopback: Loopback = "alone"
     """When 127.0.0.1 is offered to peers: where there is no other address, or always, never, or only that."""
@@ -216,6 +268,26 @@ class Storage(_Section):
     """A recording ends after this long."""
 
 
+class Cluster(_Section):
+    """Sessions on many machines (docs/cluster.md); used with ``lhm-live serve --cluster`` alone."""
+
+    cpus: float = Field(default=1.0, gt=0)
+    """Cores that Ray sets aside for a session."""
+    memory_mb: int = Field(default=512, ge=0)
+    """Likewise."""
+    gpus: float = Field(default=0.0, ge=0)
+    """Likewise; a part of one, as 0.25, is shared."""
+    spares: int = Field(default=1, ge=0)
+    """So many sessions more can begin at once on each node; others wait for a process to start."""
+    storage: str | None = None
+    """Where sessions and avatars are kept for all machines: anything that fsspec opens, as s3://bucket/prefix; None:
+    storage.data, which is then a folder that all of them see."""
+    silence_s: float = Field(default=2.0, ge=0.5)
+    """A session whose process says nothing for so long begins again elsewhere."""
+    start_timeout_s: float = Field(default=30.0, gt=0)
+    """A process that has not started by then is given up."""
+
+
 class Log(_Section):
     """What is written to standard error."""
 
@@ -236,6 +308,7 @@ class Config(BaseSettings):
     )
 
     server: Server = Server()
+    access: Access = Access()
     video: Video = Video()
     rtc: Rtc = Rtc()
     motion: Motion = Motion()
@@ -243,7 +316,9 @@ class Config(BaseSettings):
     facemocap: FaceMocap = FaceMocap()
     mqtt: Mqtt = Mqtt()
     merged: Merged = Merged()
+    relay: Relays = {}
     storage: Storage = Field(default_factory=Storage)
+    cluster: Cluster = Cluster()
     log: Log = Log()
 
     @classmethod

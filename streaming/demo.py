@@ -41,7 +41,7 @@ def run_demo(config: Config, *, browser: bool, find_port: bool, check_to: Path |
         failed = await _show_progress(services, start_missing(services, DEMO))
         start_missing(services, [BUILTIN])
         if check_to is None:
-            announce(address, browser=browser)
+            announce(services, address, browser=browser)
             await asyncio.Event().wait()
         elif failed:
             raise BackendError(f"no avatar of the demo photo {failed[0].name}: {failed[0].message}")

@@ -1,31 +1,27 @@
 """``lhm-live demo --check``: a viewer by WHEP that sees whether a live avatar arrives, and keeps what it saw."""
 
 import asyncio
-import json
 import shutil
 import statistics
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import av
 import numpy as np
-from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 from rich.console import Console
 
 from lhm_runtime.errors import BackendError
-from streaming.lowlatency import connected, make_peer_connection
 from streaming.picture_files import write_sheet
 from streaming.time_code import elapsed_ms, read_time_code
+from streaming.watching import PATIENCE_S, call_server, next_picture, watch
 
 _SIZE: Final = (480, 640)
 _TIMED_FRAMES: Final = 90
 _FILM_S: Final = 8.0
 _SHEET_PICTURES: Final = 8
-_PATIENCE_S: Final = 15.0
 _LEAST_FPS: Final = 5.0
 _LEAST_MOTION: Final = 1.0
 """Of 255: how much pictures half a wave apart differ at least, on average."""
@@ -42,42 +38,30 @@ async def watch_demo(address: str, avatar: str, film: Path) -> None:
         film: where to write what the server recorded (.mp4); a sheet of what arrived is written beside it (.png).
 
     Raises:
-        BackendError: no picture came, too few, or they stood still.
+        BackendError: too few pictures came, or they stood still.
+        ConnectError: none came.
+        RefusedError: the server refused.
     """
     width, height = _SIZE
     wish = {"avatar": avatar, "source": "replay", "replay": "wave", "width": width, "height": height, "probe": True}
-    session = (await _call(address, "POST", "/api/sessions", wish))["id"]
-    viewer = make_peer_connection()
-    tracks: list[MediaStreamTrack] = []
-    viewer.on("track", tracks.append)
-    try:
-        await _connect(viewer, address, session)
-        latencies_ms = await _time_pictures(tracks[0])
-        await _call(address, "PATCH", f"/api/sessions/{session}", {"probe": False})
-        await _call(address, "POST", f"/api/sessions/{session}/recording")
-        seen = await _see(tracks[0], _FILM_S)
-        recording = await _call(address, "DELETE", f"/api/sessions/{session}/recording")
-    finally:
-        await viewer.close()
+    session = (await call_server(address, "POST", "/api/sessions", wish))["id"]
+    async with watch(address, session) as track:
+        latencies_ms = await _time_pictures(track)
+        await call_server(address, "PATCH", f"/api/sessions/{session}", {"probe": False})
+        await call_server(address, "POST", f"/api/sessions/{session}/recording")
+        seen = await _see(track, _FILM_S)
+        recording = await call_server(address, "DELETE", f"/api/sessions/{session}/recording")
     _require_motion(seen)
     sheet = film.with_suffix(".png")
     step = len(seen) // _SHEET_PICTURES
     write_sheet(sheet, seen[::step][:_SHEET_PICTURES], columns=_SHEET_PICTURES)
     await asyncio.to_thread(_download, address + recording["url"], film)
-    await _call(address, "DELETE", recording["url"])
+    await call_server(address, "DELETE", recording["url"])
     p50, p95 = statistics.median(latencies_ms), float(np.percentile(latencies_ms, 95))
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{len(seen)} pictures of {width}x{height} in {_FILM_S:g} s arrived by WebRTC, and they move")
     console.print(f"latency: server's drawing to decoded picture {p50:.0f} ms p50, {p95:.0f} ms p95, on this machine")
     console.print(f"wrote {film}: what the server recorded; {sheet}: what arrived", markup=False)
-
-
-async def _connect(viewer: RTCPeerConnection, address: str, session: str) -> None:
-    viewer.addTransceiver("video", direction="recvonly")
-    await viewer.setLocalDescription(await viewer.createOffer())
-    answer = await _call(address, "POST", f"/whep/{session}", str(viewer.localDescription.sdp))
-    await viewer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    await connected(viewer, _PATIENCE_S)
 
 
 async def _time_pictures(track: MediaStreamTrack) -> list[float]:
@@ -107,12 +91,7 @@ async def _see(track: MediaStreamTrack, seconds: float) -> list[np.ndarray]:
 
 async def _receive(track: MediaStreamTrack) -> av.VideoFrame:
     """The next picture, enlarged where a slow machine was sent the smaller quality."""
-    try:
-        frame = await asyncio.wait_for(track.recv(), _PATIENCE_S)
-    except TimeoutError as error:
-        raise BackendError(f"no picture arrived within {_PATIENCE_S:g} s") from error
-    if not isinstance(frame, av.VideoFrame):
-        raise BackendError(f"a {type(frame).__name__} arrived instead of a picture")
+    frame = await next_picture(track)
     return frame if (frame.width, frame.height) == _SIZE else frame.reformat(*_SIZE)
 
 
@@ -125,26 +104,6 @@ def _require_motion(seen: list[np.ndarray]) -> None:
         )
 
 
-async def _call(address: str, method: str, path: str, body: dict[str, Any] | str | None = None) -> Any:
-    """What the server answers: JSON decoded, anything else as text."""
-    return await asyncio.to_thread(_ask, address, method, path, body)
-
-
-def _ask(address: str, method: str, path: str, body: dict[str, Any] | str | None) -> Any:
-    is_offer = isinstance(body, str)
-    data = body.encode() if isinstance(body, str) else json.dumps(body or {}).encode()
-    content = {"Content-Type": "application/sdp" if is_offer else "application/json"}
-    request = urllib.request.Request(address + path, data, content, method=method)  # noqa: S310 - our own server
-    try:
-        with _direct.open(request, timeout=_PATIENCE_S) as response:
-            text = response.read().decode()
-            return json.loads(text) if "json" in response.headers.get("Content-Type", "") else text
-    except urllib.error.HTTPError as refusal:
-        raise BackendError(f"{method} {path} was refused: {refusal.read().decode(errors='replace')[:400]}") from refusal
-    except OSError as error:
-        raise BackendError(f"{method} {path}: the server does not answer ({error})") from error
-
-
 def _download(url: str, path: Path) -> None:
-    with _direct.open(url, timeout=_PATIENCE_S) as response, path.open("wb") as file:
+    with _direct.open(url, timeout=PATIENCE_S) as response, path.open("wb") as file:
         shutil.copyfileobj(response, file)

@@ -95,19 +95,24 @@ def make_network_source(kind: NetworkInput, rig: str | None, config: Config, por
             if rig is None:
                 raise InvalidInputError("the source mqtt needs a rig: {source: mqtt, rig: ...}")
             mqtt = config.mqtt
-            broker = Broker(
-                mqtt.host,
-                mqtt.port,
-                mqtt.username,
-                None if mqtt.password is None else mqtt.password.get_secret_value(),
-                mqtt.tls,
-                mqtt.ca_file,
-                mqtt.cert_file,
-                mqtt.key_file,
-            )
-            return MqttSource(broker, mqtt.tenant, rig, mqtt.jitter_ms.get(rig, 0.0) / 1e3)
+            return MqttSource(make_broker(config), mqtt.tenant, rig, mqtt.jitter_ms.get(rig, 0.0) / 1e3)
         case other:
             assert_never(other)
+
+
+def make_broker(config: Config) -> Broker:
+    """The broker of the rigs."""
+    mqtt = config.mqtt
+    return Broker(
+        mqtt.host,
+        mqtt.port,
+        mqtt.username,
+        None if mqtt.password is None else mqtt.password.get_secret_value(),
+        mqtt.tls,
+        mqtt.ca_file,
+        mqtt.cert_file,
+        mqtt.key_file,
+    )
 
 
 def assign_parts(table: Merged) -> dict[MergedPart, tuple[Part, ...]]:

@@ -20,7 +20,8 @@ class ProtocolError(LhmLiveError, ValueError):
 class RefusedError(LhmLiveError):
     """A request that is answered with an HTTP status, a code for programs and a sentence for people."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after_s = retry_after_s

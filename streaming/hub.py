@@ -27,6 +27,8 @@ _RETRANSMITTED_SHARE: Final = 0.25
 """Of the bitrate, for repeating lost packets: more would answer congestion with congestion."""
 _REPEAT_S: Final = 0.15
 _HISTORY: Final = 256
+_RECENT: Final = 0.05
+"""Weight of the last of many."""
 
 
 class SharedPacket:
@@ -202,6 +204,8 @@ class PacketHub:
         """Requests that were passed on to the encoder."""
         self.on_audience: Callable[[], None] = lambda: None
         """Called when the first one comes or the last one goes."""
+        self.making_s = 0.0
+        """From when a picture is begun to when its packet is handed out, of late."""
         self._encoder = encoder
         self._taps: list[Callable[[EncodedFrame], None]] = []
         self._keyframe_due = False
@@ -283,6 +287,7 @@ class PacketHub:
         elif self._keyframe_due and now - self._keyframe_asked_at >= KEYFRAME_INTERVAL_S:
             self._ask_for_keyframe(now)
         self._sent.append((now, frame.packet.size))
+        self.making_s += _RECENT * (time.perf_counter() - frame.stamp - self.making_s)
         while now - self._sent[0][0] > 1.0:
             self._sent.popleft()
         shared = SharedPacket(frame)

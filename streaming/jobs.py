@@ -162,6 +162,7 @@ class Jobs:
             _log.warning("no avatar", job=job.id, name=job.name, reason=complaint)
             await self._change(job.id, state="failed", message=complaint)
         else:
+            await asyncio.to_thread(self._store.publish, avatar_id)
             facts = self._store.list()[avatar_id]
             _log.info("avatar made", job=job.id, avatar=avatar_id)
             await self._change(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -28,6 +28,12 @@ class Tier:
 
 TIERS: Final = (Tier("low", 100_000, 500_000, divisor=2), Tier("full", 400_000, CEILING_BPS))
 """Worst first."""
+
+
+def tiers_up_to(max_bps: int) -> tuple[Tier, ...]:
+    """TIERS, the best of them with at most ``max_bps``."""
+    return (*TIERS[:-1], replace(TIERS[-1], max_bps=max_bps))
+
 
 _REVIEW_S: Final = 0.5
 _FALL_AFTER_S: Final = 1.0

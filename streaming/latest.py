@@ -45,6 +45,14 @@ class Latest(Generic[T]):
             if value is not None:
                 return value
 
+    async def get_until(self, deadline: float) -> T | None:
+        """The same, or None when the loop's clock says ``deadline`` first."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self.get()
+        except TimeoutError:
+            return None
+
 
 class LatestForThread(Generic[T]):
     """The same mailbox for a reader that is a thread; any thread may put."""

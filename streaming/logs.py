@@ -9,6 +9,8 @@ import structlog
 from streaming.config import Log
 
 _QUIET = ("aioice", "aiortc", "libav", "uvicorn", "httpx", "PIL")
+# without the values of variables, some of which are secrets
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def configure_logging(settings: Log) -> None:
@@ -23,7 +25,7 @@ def configure_logging(settings: Log) -> None:
     renderer: list[Any] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if pretty
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

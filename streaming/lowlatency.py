@@ -273,6 +273,17 @@ def prefer_codec(transceiver: RTCRtpTransceiver, codec: Codec) -> None:
     transceiver.setCodecPreferences([c for c in capabilities if c.name.lower() in {codec, "rtx"}])
 
 
+def prefer_opus(transceiver: RTCRtpTransceiver) -> None:
+    """Send only Opus, in a stream apart from the pictures: browsers hold back one of two that belong together.
+
+    Call it before setRemoteDescription. Changes RTCRtpSender._stream_id, which goes into the answer's msid.
+    """
+    capabilities = RTCRtpSender.getCapabilities("audio").codecs
+    transceiver.setCodecPreferences([c for c in capabilities if c.name.lower() == "opus"])
+    sender: Any = transceiver.sender
+    sender._stream_id = f"sound-{sender._stream_id}"
+
+
 async def connected(connection: RTCPeerConnection, timeout_s: float = 10.0) -> None:
     """Wait until the connection stands.
 

@@ -29,6 +29,12 @@ SKIPPED_GAPS: Final = Counter("lhm_live_skipped_gaps_total", "Lost stretches of 
 RIGS_LOST: Final = Counter("lhm_live_rigs_lost_total", "Rigs whose last will came over MQTT.")
 VIEWERS: Final = Gauge("lhm_live_viewers", "Viewers that receive packets.")
 SESSIONS: Final = Gauge("lhm_live_sessions", "Driven avatars.")
+CLUSTER_SESSIONS: Final = Gauge("lhm_live_cluster_sessions", "Sessions by node of the cluster.", ["node", "address"])
+CLUSTER_FREE_SEATS: Final = Gauge("lhm_live_cluster_free_seats", "Processes that wait for a session.")
+CLUSTER_RESTARTS: Final = Counter(
+    "lhm_live_cluster_restarts_total", "Sessions that this gateway began again elsewhere."
+)
+CLUSTER_MOVES: Final = Counter("lhm_live_cluster_moves_total", "Sessions that this gateway moved from nodes that end.")
 GLASS_TO_GLASS_SECONDS: Final = Histogram(
     "lhm_live_glass_to_glass_seconds", "Latency measured by viewers.", buckets=_SECONDS
 )

@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 
-from aiortc import RTCDataChannel, RTCIceServer, RTCSessionDescription
+from aiortc import RTCDataChannel, RTCIceServer, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from structlog.stdlib import get_logger
 
 from streaming import metrics
+from streaming.audio import MOST_PLAYER_S, AudioTrack, Microphone
 from streaming.encoder import Codec
 from streaming.errors import ConnectError, RefusedError
 from streaming.hub import PacketTrack
-from streaming.lowlatency import connected, make_peer_connection, prefer_codec, watch_peer
+from streaming.lowlatency import connected, make_peer_connection, prefer_codec, prefer_opus, watch_peer
+from streaming.packet_receiver import receive_packets
 from streaming.session import Session
 from streaming.settings import SettingsChange
 from streaming.sources.messages import Sender
@@ -31,6 +33,7 @@ _MAX_CONTROL_BYTES = 4096
 _MOST_BUFFERED_BYTES = 64 * 1024
 _COMPLAIN_EVERY_S = 1.0
 _SILENCE_S = 10.0
+_LATEST_MS = 1e14
 
 _log = get_logger(__name__)
 
@@ -45,6 +48,8 @@ class Report(BaseModel):
     draw_to_display_ms: float | None = Field(default=None, ge=-1000, le=60_000)
     bitrate_bps: float = Field(default=0.0, ge=0)
     dropped: float = Field(default=0, ge=0)
+    sound_lag_ms: float | None = Field(default=None, ge=-60_000, le=60_000)
+    """How much longer it holds sound than pictures."""
     width: int = Field(default=0, ge=0)
     height: int = Field(default=0, ge=0)
 
@@ -62,6 +67,8 @@ class Peer:
         ice_servers: Sequence[RTCIceServer] = (),
         connect_timeout_s: float = 15.0,
         send_signal: Callable[[Message], None] | None = None,
+        may_change: bool = True,
+        lasts_s: float | None = None,
     ) -> None:
         """A connection that waits for its offer.
 
@@ -73,16 +80,19 @@ class Peer:
             ice_servers: STUN and TURN; none where empty.
             connect_timeout_s: then a connection that does not stand is given up.
             send_signal: sends over the peer's websocket, if it has one.
+            may_change: whether its control messages are followed.
+            lasts_s: then it is sent away; None: never.
         """
         self.id = secrets.token_urlsafe(12)
         self.session, self.role = session, role
         self.closed = asyncio.Event()
         self.on_closed: Callable[[], None] = lambda: None
         self._codecs, self._stacked, self._timeout_s = codecs, stacked, connect_timeout_s
-        self._send_signal = send_signal
+        self._send_signal, self._may_change, self._lasts_s = send_signal, may_change, lasts_s
         self._connection = make_peer_connection(ice_servers)
         self._control: RTCDataChannel | None = None
         self._video: PacketTrack | None = None
+        self._sound: AudioTrack | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._offered = False
         self._complained_at = 0.0
@@ -104,6 +114,9 @@ class Peer:
             self._video = self.session.subscribe(codec, stacked=self._stacked)
             transceiver = self._connection.addTransceiver(self._video, direction="sendonly")
             prefer_codec(transceiver, codec)
+        if _wants_sound(offer):
+            self._sound = self.session.audio.subscribe()
+            prefer_opus(self._connection.addTransceiver(self._sound, direction="sendonly"))
         try:
             await self._connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             await self._connection.setLocalDescription(await self._connection.createAnswer())
@@ -146,13 +159,17 @@ class Peer:
         fields = {name: value for name, value in message.items() if name != "type"}
         try:
             match message.get("type"):
+                case "control" if not self._may_change:
+                    self.complain("watching_only", "with this link you may watch, and change nothing")
                 case "control":
                     self.session.change(SettingsChange.model_validate(fields))
                 case "report":
-                    _note(Report.model_validate(fields))
+                    self._note(Report.model_validate(fields))
                 case "ping":
                     now_ms = time.time() * 1e3
                     if self._control is not None and isinstance(message.get("t"), (int, float)):
+                        if abs(message["t"]) < _LATEST_MS:
+                            self._sender.hear_clock(message["t"])
                         self._control.send(json.dumps({"type": "pong", "t": message["t"], "server_t": now_ms}))
                 case other:
                     self.complain("unknown_message", f"messages of type {str(other)[:40]!r} are not known here")
@@ -177,8 +194,9 @@ class Peer:
         current = asyncio.current_task()
         for task in self._tasks - {current}:
             task.cancel()
-        if self._video is not None:  # aiortc ends only those that it began to send
-            self._video.stop()
+        for track in (self._video, self._sound):  # aiortc ends only those that it began to send
+            if track is not None:
+                track.stop()
         await self._connection.close()
         self.on_closed()
 
@@ -187,7 +205,11 @@ class Peer:
         reason = "the connection is closed"
         try:
             await connected(self._connection, self._timeout_s)
-            reason = await watch_peer(self._connection, _SILENCE_S)
+            async with asyncio.timeout(self._lasts_s):
+                reason = await watch_peer(self._connection, _SILENCE_S)
+        except TimeoutError:
+            reason = "the link that let you in has expired"
+            self.tell({"type": "error", "code": "token_expired", "message": reason})
         except ConnectError as error:
             reason = str(error)
             self.tell({"type": "error", "code": "no_connection", "message": reason})
@@ -219,8 +241,33 @@ class Peer:
             self.complain("bad_message", "not a JSON object")
 
     def _adopt_track(self, track: MediaStreamTrack) -> None:
-        drives = self.role == "drive" and track.kind == "video"
-        self._start(self.session.feed(track) if drives else _ignore(track), f"read {track.kind}")
+        if self.role != "drive":
+            read = _ignore(track)
+        elif track.kind == "video":
+            read = self.session.feed(track)
+        else:
+            read = self._hear(track)
+        self._start(read, f"read {track.kind}")
+
+    async def _hear(self, track: MediaStreamTrack) -> None:
+        """Pass on what is spoken into ``track`` until it ends; of several the one that began last is heard."""
+        microphone = Microphone(self.session.audio)
+        if self._sound is not None:
+            self._sound.own.add(microphone)
+        receivers: list[RTCRtpReceiver] = self._connection.getReceivers()
+        receive_packets(next(receiver for receiver in receivers if receiver.track is track), microphone)
+        try:
+            await _ignore(track)
+        finally:
+            microphone.close()
+
+    def _note(self, report: Report) -> None:
+        if report.sound_lag_ms is not None and self._sound is not None:
+            self._sound.player_s = min(max(report.sound_lag_ms / 1e3, 0.0), MOST_PLAYER_S)
+        if report.glass_to_glass_ms is not None:
+            metrics.GLASS_TO_GLASS_SECONDS.observe(max(report.glass_to_glass_ms, 0.0) / 1e3)
+        if report.dropped:
+            metrics.FRAMES_DROPPED.labels("browser").inc(report.dropped)
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -261,8 +308,11 @@ def _choose_codec(offer: str, codecs: Sequence[Codec]) -> Codec | None:
     )
 
 
-def _note(report: Report) -> None:
-    if report.glass_to_glass_ms is not None:
-        metrics.GLASS_TO_GLASS_SECONDS.observe(max(report.glass_to_glass_ms, 0.0) / 1e3)
-    if report.dropped:
-        metrics.FRAMES_DROPPED.labels("browser").inc(report.dropped)
+def _wants_sound(offer: str) -> bool:
+    """Whether its first audio is to be received, and understands Opus."""
+    sounds = [media for media in SessionDescription.parse(offer).media if media.kind == "audio"]
+    return (
+        bool(sounds)
+        and sounds[0].direction in {"recvonly", "sendrecv"}
+        and any(codec.name.lower() == "opus" for codec in sounds[0].rtp.codecs)
+    )

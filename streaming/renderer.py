@@ -9,15 +9,15 @@ from typing import Final
 import numpy as np
 
 from lhm_runtime.avatar import Avatar
-from lhm_runtime.body.kinematics import forward_kinematics, joint_matrices
-from lhm_runtime.motion.procedural import relaxed_pose
-from lhm_runtime.rasterizer import PixelFormat, Renderer, frame_person, picture_shape
+from lhm_runtime.body.kinematics import joint_matrices
+from lhm_runtime.rasterizer import PixelFormat, Renderer, picture_shape
 from lhm_runtime.types import Camera, SmplxPose
 from streaming import metrics
 from streaming.encoder import CLOCK_HZ
 from streaming.latest import LatestForThread
 from streaming.settings import Settings
 from streaming.sources.idle import IdleMotion, blend_poses, ease
+from streaming.stage import place_camera, standing_joints
 from streaming.threads import attend_thread
 from streaming.time_code import draw_time_code, pack_time_code
 
@@ -38,13 +38,16 @@ Submit = Callable[[np.ndarray, int, float], None]
 class Performer:
     """An avatar ready to be drawn: making one takes a tenth of a second."""
 
-    def __init__(self, avatar: Avatar) -> None:
-        self.avatar = avatar
+    def __init__(self, avatar: Avatar, avatar_id: str) -> None:
+        self.avatar, self.avatar_id = avatar, avatar_id
         self.renderer = Renderer(avatar)
         self.idle = IdleMotion(avatar.expression_names)
-        rest = relaxed_pose()
-        self.joints = forward_kinematics(rest.rotvec, avatar.rest_joints, rest.transl)[:, :3, 3]
-        """[55, 3] metres, standing at ease: what the camera is set up for."""
+        self.joints = standing_joints(avatar.rest_joints)
+        """[55, 3] metres: what the camera is set up for."""
+
+
+OnPose = Callable[["Moment", SmplxPose], None]
+"""Takes what was to be drawn, and the pose it came to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,13 +69,19 @@ class Moment:
     takers: tuple[tuple[bool, Submit], ...]
     """Who gets the picture, and whether stacked."""
 
+    @property
+    def pts(self) -> int:
+        """``time_s`` in ticks of CLOCK_HZ."""
+        return int(self.time_s * CLOCK_HZ)
+
 
 class RenderThread:
     """Draws moments; of two that wait the newer."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         """Draw pictures of ``size`` (width and height, even)."""
-        self._size = size
+        self.size = size
+        self._listeners: tuple[OnPose, ...] = ()
         self._moments: LatestForThread[Moment] = LatestForThread()
         self._drawn: deque[float] = deque(maxlen=240)
 
@@ -82,8 +91,17 @@ class RenderThread:
         since = time.monotonic() - _FPS_SPAN_S
         return sum(1 for at in tuple(self._drawn) if at > since) / _FPS_SPAN_S
 
+    def tell(self, listener: OnPose) -> Callable[[], None]:
+        """Tell ``listener`` every pose before its picture is handed on, in the thread that draws; returns the end."""
+        self._listeners = (*self._listeners, listener)
+
+        def end() -> None:
+            self._listeners = tuple(other for other in self._listeners if other is not listener)
+
+        return end
+
     def submit(self, moment: Moment) -> None:
-        """Ask for a picture; one that waits is overtaken."""
+        """Ask for a picture, or for nothing but its pose where nobody takes it; one that waits is overtaken."""
         before = self._moments.replaced
         self._moments.put(moment)
         if self._moments.replaced > before:
@@ -100,11 +118,14 @@ class RenderThread:
         while (moment := self._moments.get()) is not None:
             start = time.perf_counter()
             performer, settings = moment.performer, moment.settings
-            if view is None or view[0] is not settings or view[1] is not performer:
-                view = (settings, performer, self._camera(settings, performer))
-            camera = view[2]
             handover.note(moment, pictures)
             pose = handover.pose(moment)
+            if not moment.takers:
+                self._tell(moment, pose)
+                continue
+            if view is None or view[0] is not settings or view[1] is not performer:
+                view = (settings, performer, place_camera(performer.joints, settings, self.size))
+            camera = view[2]
             matrices = joint_matrices(pose, performer.avatar.rest_joints)
             expression = pose.expression[: len(performer.avatar.expression_names)]
             for stacked in {stacked for stacked, _ in moment.takers}:
@@ -123,16 +144,14 @@ class RenderThread:
                 if settings.probe:
                     draw_time_code(picture, pack_time_code(time.time() * 1e3, moment.captured_ms))
             metrics.STAGE_SECONDS.labels("render").observe(time.perf_counter() - start)
+            self._tell(moment, pose)
             for stacked, submit in moment.takers:
-                submit(pictures[stacked], int(moment.time_s * CLOCK_HZ), start)
+                submit(pictures[stacked], moment.pts, start)
             self._drawn.append(time.monotonic())
 
-    def _camera(self, settings: Settings, performer: Performer) -> Camera:
-        camera = frame_person(performer.joints, settings.framing, *self._size, yaw=settings.yaw, pitch=settings.pitch)
-        if not settings.mirror:
-            return camera
-        # a camera whose x axis is turned round sees the mirror image
-        return replace(camera, T_camera_world=np.diag([-1.0, 1.0, 1.0, 1.0]) @ camera.T_camera_world)
+    def _tell(self, moment: Moment, pose: SmplxPose) -> None:
+        for listener in self._listeners:
+            listener(moment, pose)
 
 
 class _Handover:

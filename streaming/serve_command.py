@@ -9,27 +9,38 @@ import typer
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE.yaml", help="Settings; see configs/default.yaml.")
 ]
-HostOption = Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 lets the network in.")]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 lets the network in, with tokens.")]
 PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="0: any free one.")]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")]
 
 
 def serve(
-    *, config: ConfigOption = None, host: HostOption = None, port: PortOption = None, browser: BrowserOption = False
+    *,
+    config: ConfigOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    browser: BrowserOption = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|local", help="Run sessions on the machines of a Ray cluster: docs/cluster.md."),
+    ] = None,
 ) -> None:
     """Serve the studio page: photos become avatars, cameras move them, browsers watch.
 
-    Ctrl-C stops it. Cameras work on http://localhost and over https only: browsers want it so.
+    Ctrl-C stops it. Cameras work on http://localhost and over https only: browsers want it so (server.tls_cert).
+    Before the network is let in, lhm-live token makes the links that people come in by.
 
     \b
     [bold]Examples[/bold]
       lhm-live serve
       lhm-live serve --config configs/default.yaml --port 9000
+      lhm-live token --host 0.0.0.0 && lhm-live serve --host 0.0.0.0
       LHM_LIVE_VIDEO__FPS=60 lhm-live serve
+      lhm-live serve --cluster 10.0.0.1:6379
     """
     from streaming.server import run_server, settings_of  # noqa: PLC0415
 
-    run_server(settings_of(config, host, port), browser=browser)
+    run_server(settings_of(config, host, port), browser=browser, cluster=cluster)
 
 
 def demo(

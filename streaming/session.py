@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiortc.mediastreams import MediaStreamTrack
@@ -20,27 +20,32 @@ from structlog.stdlib import get_logger
 
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.errors import BackendError, LhmLiveError
+from lhm_runtime.motion.takes import SUFFIX as TAKE_SUFFIX
 from lhm_runtime.types import SmplxPose
+from streaming.audio import AudioHub
 from streaming.config import Config
 from streaming.drivers import Drivers
 from streaming.encoder import Codec
 from streaming.follower import Follower
+from streaming.heard import Heard
 from streaming.hub import PacketTrack
-from streaming.ladder import TIERS, Ladder, Tier
+from streaming.ladder import Ladder, tiers_up_to
 from streaming.latest import Latest
+from streaming.pose_feed import PoseFeed
 from streaming.recording import SUFFIXES, Room, record
 from streaming.renderer import BLEND_S, Moment, Performer, RenderThread, Submit
-from streaming.settings import MAX_BPS, NewSession, SessionState, Settings, SettingsChange
+from streaming.settings import MAX_BPS, NewSession, SessionState, SettingsChange
 from streaming.sources import Source
 from streaming.sources.idle import ease
 from streaming.sources.merged import MergedSource
 from streaming.sources.messages import MessageSource, Sender
 from streaming.sources.replay import ReplaySource
+from streaming.take import take_beside
 from streaming.udp import UdpPorts
 from streaming.vmc_output import VmcOutput
 
-TimedPose = tuple[SmplxPose, float | None]
-"""A pose and when its driver was seen, as in Sample."""
+TimedPose = tuple[SmplxPose, float | None, float]
+"""A pose and when its driver was seen: captured_ms and seen_at of Sample."""
 
 _EARLY = 0.25
 """Share of a frame by which a pose may come early and still be drawn at once: drivers are not metronomes."""
@@ -72,7 +77,7 @@ class Session:
         self.id, self.wish = session_id, wish
         self.size = (wish.width or config.video.width, wish.height or config.video.height)
         self.fps = wish.fps or config.video.fps
-        self.settings = _first_settings(wish, avatar)
+        self.settings = wish.first_settings(avatar.metadata.shown)
         self.recording: str | None = None
         """Id of what is being recorded, for ``state``."""
         self.recasting = asyncio.Lock()
@@ -82,11 +87,16 @@ class Session:
         self.sender: Sender | None = None
         """Who sends them over a websocket, if anybody does: the last to come."""
         self.ended = asyncio.Event()
+        self.audio = AudioHub(is_open=self.settings.audio)
+        """Where the driver's microphone goes."""
         self._drivers = Drivers(config, UdpPorts() if ports is None else ports)
-        self._avatar, self._config = avatar, config
+        self.avatar, self._config = avatar, config
         self._cast: Cast | None = None
+        self._heard = Heard()
         self._acting: list[asyncio.Task[None]] = []
         self._renderer = RenderThread(self.size)
+        self.poses = PoseFeed(self._renderer, self._welcome)
+        """Those who draw the avatar themselves."""
         self._ladders: dict[tuple[Codec, bool], Ladder] = {}
         self._tracks: dict[PacketTrack, tuple[Codec, bool | None]] = {}
         self._audience = asyncio.Event()
@@ -108,7 +118,10 @@ class Session:
             viewers=self.viewers,
             replay_s=None if self._replay is None else self._replay.length_s,
             place_s=None if self._replay is None else self._replay.place_s,
+            heard_hz=self._heard.rate_hz,
             recording=self.recording,
+            share_avatar=self.wish.share_avatar,
+            relay=self.wish.relay,
         )
 
     @property
@@ -123,8 +136,8 @@ class Session:
 
     @property
     def viewers(self) -> int:
-        """How many are sent pictures."""
-        return sum(ladder.viewers for ladder in self._ladders.values())
+        """How many are sent pictures, or poses to draw them from."""
+        return sum(ladder.viewers for ladder in self._ladders.values()) + len(self.poses.viewers)
 
     @property
     def _replay(self) -> ReplaySource | None:
@@ -147,6 +160,7 @@ class Session:
                 self._tasks = tasks
                 tasks.create_task(self._renderer.run(), name=f"{self.id} draw")
                 tasks.create_task(self._begin(), name=f"{self.id} begin")
+                tasks.create_task(self._heard.watch(self.on_state), name=f"{self.id} listen")
         finally:
             self._tasks = None
             self.ended.set()
@@ -161,14 +175,15 @@ class Session:
         Raises:
             LhmLiveError: it cannot be; everything is as it was.
         """
-        cast = await self._prepare(wish, avatar or self._avatar)
+        cast = await self._prepare(wish, avatar or self.avatar)
         before = self._cast
         if self._tasks is None:
             await cast.leaving.aclose()
             raise LhmLiveError(f"session {self.id} has ended")
         self.wish = wish.model_copy(update={"framing": self.wish.framing})  # it may have been chosen meanwhile
         if avatar is not None:
-            self._avatar = avatar
+            self.avatar = avatar
+            self.share_avatar(wish.share_avatar)
             if self.wish.framing is None:
                 self.settings = self.settings.model_copy(update={"framing": avatar.metadata.shown})
         self._enter(cast)
@@ -193,10 +208,12 @@ class Session:
             self.wish = self.wish.model_copy(update={"framing": change.framing})
         if change.seek_s is not None and self._replay is not None:
             self._replay.seek(change.seek_s)
+            self.on_state()
         settings = change.apply(self.settings)
         if settings == self.settings:
             return
         self.settings = settings
+        self.audio.is_open = settings.audio
         if self._replay is not None:
             self._replay.play(speed=settings.speed, loop=settings.loop)
         for track, (codec, stacked) in list(self._tracks.items()):
@@ -211,6 +228,13 @@ class Session:
         """Let a driver's video drive; returns when it ends. Where another source does, it is read in vain."""
         await self._drivers.webcam.feed(track)
 
+    def share_avatar(self, allowed: bool) -> None:
+        """Whether viewers may have the avatar, to draw it themselves; who has it by then keeps it."""
+        self.wish = self.wish.model_copy(update={"share_avatar": allowed})
+        if not allowed:
+            self.poses.dismiss()
+        self.on_state()
+
     def admit(self, sender: Sender) -> None:
         """Let ``sender``'s samples drive, in the place of whoever came over a websocket before."""
         if self.sender is not None:
@@ -223,12 +247,21 @@ class Session:
             self.sender = None
 
     async def record(self, path: Path, codec: Codec = "h264", room: Room | None = None) -> None:
-        """Write what viewers see to ``path`` until cancelled or there is no room; see recording.record."""
-        await record(self._ladder(codec, stacked=False).best, path.with_suffix(SUFFIXES[codec]), room)
+        """Write what viewers see to ``path``, and its poses beside it, until cancelled or there is no room.
+
+        See recording.record and take.take_beside.
+        """
+        hub = self._ladder(codec, stacked=False).best
+        async with take_beside(path.with_suffix(TAKE_SUFFIX), hub, self._renderer, self.fps, room):
+            await record(hub, path.with_suffix(SUFFIXES[codec]), room, self.audio)
+
+    def _welcome(self) -> None:
+        self._audience.set()
+        self.on_state()
 
     async def _begin(self) -> None:
         async with self.recasting:
-            self._enter(await self._prepare(self.wish, self._avatar))
+            self._enter(await self._prepare(self.wish, self.avatar))
 
     async def _prepare(self, wish: NewSession, avatar: Avatar) -> Cast:
         """Everything that can fail or takes time, while the present cast plays on."""
@@ -236,7 +269,7 @@ class Session:
         if present is not None and present.performer.avatar is avatar:
             performer = present.performer
         else:
-            performer = await asyncio.to_thread(Performer, avatar)
+            performer = await asyncio.to_thread(Performer, avatar, wish.avatar)
         follower = Follower(avatar, self._config.motion, present.follower.neutral if present else None)
         if present is not None and self._drivers.stays(present.source) and wish.source == self.wish.source:
             return Cast(performer, follower, present.source, present.leaving)
@@ -252,6 +285,8 @@ class Session:
         for task in self._acting:
             task.cancel()
         self._cast = cast
+        self._heard.forget()
+        self.audio.forget_delay()
         self._acting = [self._tasks.create_task(self._animate(cast), name=f"{self.id} animate")]
         if cast.source is not None:
             self._acting.append(self._tasks.create_task(self._drive(cast, cast.source), name=f"{self.id} drive"))
@@ -265,10 +300,12 @@ class Session:
             ThreadPoolExecutor(1, f"{self.id}-solve") as solving,
         ):
             async for sample in source:
+                self._heard.count()
+                seen_at = loop.time() if sample.seen_at is None else sample.seen_at
                 pose = await loop.run_in_executor(solving, cast.follower.follow, sample)
                 if pose is None:
                     continue
-                cast.poses.put((pose, sample.captured_ms))
+                cast.poses.put((pose, sample.captured_ms, seen_at))
                 if self.settings.vmc:
                     try:
                         await loop.run_in_executor(solving, output.send, pose)
@@ -284,11 +321,11 @@ class Session:
         began = last = loop.time()
         heard_at, share = -silence_s, 0.0
         while True:
-            if not self.drawing:
+            if not (self.drawing or self.poses.viewers):
                 self._audience.clear()
                 await self._audience.wait()
             if share >= 1:
-                fresh = await _get_until(cast.poses, heard_at + silence_s)
+                fresh = await cast.poses.get_until(heard_at + silence_s)
                 await asyncio.sleep(last + (1 - _EARLY) * interval_s - loop.time())
                 fresh = cast.poses.take() or fresh
             else:
@@ -297,10 +334,12 @@ class Session:
             now = loop.time()
             if fresh is not None:
                 newest, heard_at = fresh, now
+                making_s = max((ladder.best.making_s for ladder in self._ladders.values()), default=0.0)
+                self.audio.note_delay(now - fresh[2], making_s)
             step = min(now - last, 3 * interval_s) / BLEND_S
             share = min(share + step, 1.0) if now - heard_at < silence_s else max(share - step, 0.0)
             last = max(last + interval_s, now - interval_s) if share < 1 else now
-            driven, captured_ms = newest if newest is not None and share > 0 else (None, None)
+            driven, captured_ms, _ = newest if newest is not None and share > 0 else (None, None, None)
             takers = tuple(
                 (stacked, _submitter(ladder))
                 for (_, stacked), ladder in self._ladders.items()
@@ -322,7 +361,7 @@ class Session:
                 height,
                 self.fps,
                 codec=codec,
-                tiers=[_within(tier, video.max_bps) for tier in TIERS],
+                tiers=tiers_up_to(video.max_bps),
                 preset=video.preset,
                 hardware=video.hardware,
                 session=self.id,
@@ -352,22 +391,5 @@ class Session:
                 await asyncio.sleep(_AUDIENCE_S)
 
 
-def _first_settings(wish: NewSession, avatar: Avatar) -> Settings:
-    asked = {name: getattr(wish, name) for name in Settings.model_fields}
-    return Settings(**{**asked, "framing": wish.framing or avatar.metadata.shown})
-
-
 def _submitter(ladder: Ladder) -> Submit:
     return lambda i420, pts, stamp: ladder.submit(i420, pts, stamp=stamp)
-
-
-def _within(tier: Tier, max_bps: int) -> Tier:
-    return replace(tier, max_bps=max_bps) if tier is TIERS[-1] else tier
-
-
-async def _get_until(poses: Latest[TimedPose], deadline: float) -> TimedPose | None:
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await poses.get()
-    except TimeoutError:
-        return None

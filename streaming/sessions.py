@@ -13,20 +13,29 @@ from structlog.stdlib import get_logger
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.errors import LhmLiveError
 from streaming import metrics
+from streaming.access import EVERYTHING, Grant, allows
 from streaming.avatar_store import AvatarStore
 from streaming.config import Config
 from streaming.encoder import Codec
 from streaming.errors import RefusedError
 from streaming.peer import Message, Peer, Role
 from streaming.recording_store import RecordingFacts, RecordingStore
+from streaming.relay.relaying import Relayings
+from streaming.relay.settings import OFF
 from streaming.session import Session
 from streaming.settings import NewSession, SessionChange
 from streaming.sources.replay import list_replays
+from streaming.turn import ice_servers
 from streaming.udp import UdpPorts
 
 _SWEEP_S: Final = 2.0
 _GRACE_S: Final = 10.0
 """So long a session waits for whoever started it, before it makes room for another one."""
+_DRAIN_GRACE_S: Final = 2.0
+"""So long a viewer may be away while the server drains."""
+
+STOPS: Final = "the server stops"
+"""What viewers are told at the end."""
 
 _log = get_logger(__name__)
 
@@ -42,6 +51,9 @@ class Sessions:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._peers: dict[str, Peer] = {}
         self._alone_since: dict[str, float] = {}
+        self.relays = Relayings(config.relay, self._ice_servers)
+        self.draining = False
+        """Whether no more sessions begin, because the server stops when those that run have ended."""
 
     async def __aenter__(self) -> "Sessions":
         self._sweeping = asyncio.create_task(self._sweep(), name="end deserted sessions")
@@ -49,24 +61,30 @@ class Sessions:
 
     async def __aexit__(self, *_: object) -> None:
         self._sweeping.cancel()
-        await asyncio.gather(*(self.end(session_id, "the server stops") for session_id in list(self._sessions)))
+        await asyncio.gather(*(self.end(session_id, STOPS) for session_id in list(self._sessions)))
 
     @property
     def all(self) -> list[Session]:
         """Those that run."""
         return list(self._sessions.values())
 
-    async def start(self, wish: NewSession) -> Session:
+    async def start(self, wish: NewSession, session_id: str | None = None) -> Session:
         """Begin a session; where there are as many as there may be, in place of one that everybody has left.
 
+        ``session_id`` is that of one which ran elsewhere before; a new one where None.
+
         Raises:
-            RefusedError: no such avatar or replay, a damaged avatar, or as many sessions as there may be.
+            RefusedError: no such avatar, replay or relay, a damaged avatar, as many sessions as there may be, or the
+                server is about to stop.
         """
+        if self.draining:
+            raise RefusedError(503, "draining", "the server is about to stop and begins no more sessions")
         self._check_source(wish)
+        self.relays.check(wish.relay)
         avatar = await self._load_avatar(wish.avatar)
         while len(self._sessions) >= self._config.server.max_sessions:
             await self._make_room()
-        session = Session(secrets.token_hex(4), avatar, wish, self._config, self._ports)
+        session = Session(session_id or secrets.token_hex(4), avatar, wish, self._config, self._ports)
         session.on_state = lambda: self._tell_all(session)
         self._sessions[session.id] = session
         self._alone_since[session.id] = time.monotonic()
@@ -74,6 +92,7 @@ class Sessions:
         metrics.SESSIONS.inc()
         _log.info("session started", session=session.id, avatar=wish.avatar, source=wish.source)
         await asyncio.sleep(0)  # its tasks begin
+        self.relays.begin(session)
         return session
 
     async def change(self, session_id: str, change: SessionChange) -> Session:
@@ -83,6 +102,7 @@ class Sessions:
             RefusedError: no such session, avatar or replay, or the source does not open; nothing has changed then.
         """
         session = self.get(session_id)
+        self.relays.check(None if change.relay == OFF else change.relay)
         async with session.recasting:
             wish = change.recast(session.wish)
             if wish != session.wish:
@@ -95,6 +115,14 @@ class Sessions:
                     raise RefusedError(409, "unusable_source", str(error)) from error
                 _log.info("session recast", session=session.id, avatar=wish.avatar, source=wish.source)
             session.change(change)
+            if change.share_avatar is not None and change.share_avatar != session.wish.share_avatar:
+                session.share_avatar(change.share_avatar)
+            if change.relay not in {None, session.wish.relay}:
+                await self.relays.end(session_id)
+                relay = None if change.relay == OFF else change.relay
+                session.wish = session.wish.model_copy(update={"relay": relay})
+                self.relays.begin(session)
+                session.on_state()
         return session
 
     async def start_recording(self, session_id: str) -> str:
@@ -139,6 +167,7 @@ class Sessions:
         if recorder := self._recorders.get(session_id):
             recorder.cancel()
             await asyncio.wait([recorder])
+        await self.relays.end(session_id)
         await self._close_peers(session_id, reason)
         task.cancel()
         await asyncio.wait([task])
@@ -151,8 +180,9 @@ class Sessions:
         codec: Codec | None = None,
         stacked: bool | None = None,
         send_signal: Callable[[Message], None] | None = None,
+        grant: Grant = EVERYTHING,
     ) -> Peer:
-        """A peer of a session, which waits for its offer.
+        """A peer of a session, which waits for its offer, and may do what ``grant`` says until that ends.
 
         Raises:
             RefusedError: no such session, or as many peers as there may be.
@@ -166,14 +196,9 @@ class Sessions:
             role,
             codecs=(codec,) if codec else self._config.video.codecs,
             stacked=stacked,
-            ice_servers=[
-                RTCIceServer(
-                    list(server.urls),
-                    server.username,
-                    None if server.credential is None else server.credential.get_secret_value(),
-                )
-                for server in rtc.ice_servers
-            ],
+            ice_servers=self._ice_servers(),
+            may_change=allows(grant, "drive", session_id),
+            lasts_s=grant.lasts_s,
             connect_timeout_s=rtc.connect_timeout_s,
             send_signal=send_signal,
         )
@@ -187,6 +212,36 @@ class Sessions:
         if peer is None or peer.session.id != session_id:
             raise RefusedError(404, "unknown_peer", "there is no such connection; it may have ended")
         return peer
+
+    async def drain(self, seconds: float) -> None:
+        """Begin no more sessions, and end those that run: when their viewers have left, or after ``seconds``."""
+        self.draining = True
+        _log.info("draining", sessions=len(self._sessions), seconds=seconds)
+        news = {
+            "type": "error",
+            "code": "draining",
+            "message": f"The server stops, in {seconds:g} seconds at the latest.",
+        }
+        for peer in list(self._peers.values()):
+            peer.tell(news)
+        until = time.monotonic() + seconds
+        while self._sessions and time.monotonic() < until:
+            for session_id in list(self._sessions):
+                alone_s = time.monotonic() - self._alone_since.get(session_id, 0.0)
+                if session_id in self._sessions and self._is_deserted(session_id) and alone_s > _DRAIN_GRACE_S:
+                    await self.end(session_id, STOPS)
+            await asyncio.sleep(_DRAIN_GRACE_S / 10)
+        await asyncio.gather(*(self.end(session_id, STOPS) for session_id in list(self._sessions)))
+
+    def _ice_servers(self) -> list[RTCIceServer]:
+        return [
+            RTCIceServer(
+                list(server.urls),
+                server.username,
+                None if server.credential is None else server.credential.get_secret_value(),
+            )
+            for server in ice_servers(self._config.rtc)
+        ]
 
     def _check_source(self, wish: NewSession) -> None:
         if wish.source == "mqtt" and wish.rig is None:
@@ -213,7 +268,9 @@ class Sessions:
 
     def _is_deserted(self, session_id: str) -> bool:
         driven = self._sessions[session_id].sender is not None
-        return not (driven or self._peers_of(session_id) or session_id in self._recorders)
+        drawn = self._sessions[session_id].poses.viewers
+        kept = session_id in self._recorders or session_id in self.relays
+        return not (driven or drawn or kept or self._peers_of(session_id))
 
     async def _record(self, session: Session, path: Path) -> None:
         reason = "stopped"
@@ -248,6 +305,7 @@ class Sessions:
         finally:
             if recorder := self._recorders.get(session.id):
                 recorder.cancel()
+            await self.relays.end(session.id)
             metrics.SESSIONS.dec()
             del self._sessions[session.id], self._tasks[session.id]
             self._alone_since.pop(session.id, None)

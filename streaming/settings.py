@@ -1,12 +1,14 @@
 """What a session shows and who may change it: models shared by REST, websocket and data channel."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from lhm_runtime.rasterizer import Framing
 from streaming.config import RigName, Side
+from streaming.relay.settings import RelayName
 from streaming.sources import SourceName
+from streaming.stage import DEFAULT_BACKGROUND, TRANSPARENT, background_rgb
 
 Quality = Literal["auto", "low", "medium", "high"]
 """auto: as much as each viewer's path carries; the others are upper bounds."""
@@ -16,9 +18,6 @@ MAX_BPS: dict[Quality, int | None] = {"auto": None, "low": 400_000, "medium": 1_
 
 Background = Annotated[str, StringConstraints(pattern="^(transparent|[0-9a-fA-F]{6})$")]
 """Six hex digits, or ``transparent``: frames then come with their alpha stacked below."""
-
-
-DEFAULT_BACKGROUND: Final = "E9ECEF"
 
 
 class Settings(BaseModel):
@@ -39,6 +38,8 @@ class Settings(BaseModel):
     """Whether frames carry the time code of time_code.py."""
     vmc: bool = False
     """Whether the driver's poses are sent on to VTuber software (vmc.send_host of the settings)."""
+    audio: bool = False
+    """Whether the driver's microphone is passed on to everybody who watches."""
     speed: float = Field(default=1.0, ge=0, le=8, allow_inf_nan=False)
     """Of a replay; 0 holds it."""
     loop: bool = True
@@ -47,13 +48,12 @@ class Settings(BaseModel):
     @property
     def stacked(self) -> bool:
         """Whether viewers get alpha unless they ask otherwise."""
-        return self.background == "transparent"
+        return self.background == TRANSPARENT
 
     @property
     def rgb(self) -> tuple[float, float, float]:
         """The background's colour; for those who get no alpha where it is transparent, a light grey."""
-        red, green, blue = bytes.fromhex(DEFAULT_BACKGROUND if self.stacked else self.background)
-        return (red / 255, green / 255, blue / 255)
+        return background_rgb(self.background)
 
 
 AvatarId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -73,6 +73,15 @@ class NewSession(Settings):
     width: Side | None = None
     height: Side | None = None
     fps: int | None = Field(default=None, ge=1, le=60)
+    share_avatar: bool = False
+    """Whether viewers may have the avatar to draw it themselves; it is theirs then. Another avatar is not shared."""
+    relay: RelayName | None = None
+    """Which relay of the settings it goes to; None: none."""
+
+    def first_settings(self, shown: Framing) -> Settings:
+        """What is shown at first of an avatar whose sources showed so much."""
+        asked = {name: getattr(self, name) for name in Settings.model_fields}
+        return Settings(**{**asked, "framing": self.framing or shown})
 
 
 class SettingsChange(BaseModel):
@@ -88,6 +97,7 @@ class SettingsChange(BaseModel):
     quality: Quality | None = None
     probe: bool | None = None
     vmc: bool | None = None
+    audio: bool | None = None
     speed: float | None = Field(default=None, ge=0, le=8, allow_inf_nan=False)
     loop: bool | None = None
     seek_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -108,6 +118,10 @@ class SessionChange(SettingsChange):
     source: SourceName | None = None
     replay: str | None = None
     rig: RigName | None = None
+    share_avatar: bool | None = None
+    """Whether viewers may have the avatar; needs the role ``admin``."""
+    relay: RelayName | None = None
+    """Another relay, or ``off``; needs the role ``admin``."""
 
     def recast(self, wish: NewSession) -> NewSession:
         """``wish`` with another avatar, source, replay or rig; what is left out stays."""
@@ -116,7 +130,10 @@ class SessionChange(SettingsChange):
         replay = (self.replay or wish.replay) if source == "replay" else None
         rig = (self.rig or wish.rig) if source == "mqtt" else None
         avatar = self.avatar or wish.avatar
-        return wish.model_copy(update={"avatar": avatar, "source": source, "replay": replay, "rig": rig})
+        share = wish.share_avatar if avatar == wish.avatar else bool(self.share_avatar)
+        return wish.model_copy(
+            update={"avatar": avatar, "source": source, "replay": replay, "rig": rig, "share_avatar": share}
+        )
 
 
 class SessionState(Settings):
@@ -135,5 +152,11 @@ class SessionState(Settings):
     """Length of the replay, seconds."""
     place_s: float | None
     """Where in it the avatar is."""
+    heard_hz: float
+    """Samples a second of whoever drives, of late."""
     recording: str | None
     """Id of what is being recorded on the server."""
+    share_avatar: bool
+    """Whether viewers may have the avatar."""
+    relay: str | None
+    """Which relay it goes to, whether or not that can be reached at the moment."""

@@ -14,12 +14,15 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket, WebSocketDisconnect
 from structlog.stdlib import get_logger
 
-from streaming.api import refusals
+from streaming.access import Grant, require
+from streaming.api import for_browsers, refusals
 from streaming.config import IceServer
 from streaming.encoder import Codec
 from streaming.errors import RefusedError
+from streaming.gate import FORBIDDEN
 from streaming.peer import MAX_SDP_BYTES, Message, Peer, Role
-from streaming.services import Here, Services
+from streaming.services import Given, Here, Services
+from streaming.turn import ice_servers
 
 SDP: Final = "application/sdp"
 TRICKLE: Final = "application/trickle-ice-sdpfrag"
@@ -60,11 +63,12 @@ async def watch(
     session: str,
     request: Request,
     here: Here,
+    grant: Given,
     alpha: Annotated[bool | None, Query(description="Stacked frames, whatever the background")] = None,
     codec: Annotated[Codec | None, Query(description="Only this one")] = None,
 ) -> Response:
     """Watch a session (WHEP): an SDP offer in, the answer out, the connection's address in Location."""
-    return await _exchange(here, session, "view", request, "whep", stacked=alpha, codec=codec)
+    return await _exchange(here, session, "view", request, "whep", grant, stacked=alpha, codec=codec)
 
 
 @router.post(
@@ -74,11 +78,11 @@ async def watch(
     responses={**_ANSWER, **refusals(409)},
     openapi_extra=_SDP_IN,
 )
-async def drive(session: str, request: Request, here: Here) -> Response:
+async def drive(session: str, request: Request, here: Here, grant: Given) -> Response:
     """Drive a session whose source is ``webcam``, or is merged with one, with a camera's video (WHIP)."""
     if not here.sessions.get(session).takes_video:
         raise RefusedError(409, "other_source", "this session is not driven by video; start one with source webcam")
-    return await _exchange(here, session, "drive", request, "whip")
+    return await _exchange(here, session, "drive", request, "whip", grant)
 
 
 @router.options("/whep/{session}", status_code=204, response_class=Response, responses=refusals(404))
@@ -87,7 +91,7 @@ async def ask(session: str, here: Here) -> Response:
     """What may be posted here, and which ICE servers there are."""
     here.sessions.get(session)
     response = Response(status_code=204, headers={"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
-    _add_links(response, here.config.rtc.ice_servers)
+    _add_links(response, ice_servers(here.config.rtc))
     return response
 
 
@@ -149,6 +153,7 @@ async def signal(
     socket: WebSocket,
     session: str,
     here: Here,
+    grant: Given,
     role: Role = "view",
     alpha: bool = False,
     codec: Codec | None = None,
@@ -157,11 +162,15 @@ async def signal(
     await socket.accept()
     page = _Page(socket)
     try:
-        peer = here.sessions.connect(session, role, codec=codec, stacked=True if alpha else None, send_signal=page.send)
+        require(grant, role, session)
+        peer = here.sessions.connect(
+            session, role, codec=codec, stacked=True if alpha else None, send_signal=page.send, grant=grant
+        )
     except RefusedError as refusal:
         await socket.send_json(_error(refusal))
-        await socket.close(_UNKNOWN if refusal.status == 404 else _TRY_LATER, refusal.code)
+        await socket.close({404: _UNKNOWN, 403: FORBIDDEN}.get(refusal.status, _TRY_LATER), refusal.code)
         return
+    page.send({"type": "ice", "servers": [for_browsers(server) for server in ice_servers(here.config.rtc)]})
     page.send({"type": "state", **peer.session.state.model_dump()})
     try:
         await page.talk(peer)
@@ -266,6 +275,7 @@ async def _exchange(
     role: Role,
     request: Request,
     kind: str,
+    grant: Grant,
     *,
     stacked: bool | None = None,
     codec: Codec | None = None,
@@ -273,7 +283,7 @@ async def _exchange(
     here.sessions.get(session)
     _require_type(request.headers.get("content-type", ""), SDP)
     offer = await _read_text(request)
-    peer = here.sessions.connect(session, role, codec=codec, stacked=stacked)
+    peer = here.sessions.connect(session, role, codec=codec, stacked=stacked, grant=grant)
     try:
         answer = await peer.answer(offer)
     except BaseException:
@@ -281,7 +291,7 @@ async def _exchange(
         raise
     headers = {"Location": f"/{kind}/{session}/{peer.id}", "ETag": _etag(peer), "Accept-Patch": TRICKLE}
     response = Response(answer, 201, headers, SDP)
-    _add_links(response, here.config.rtc.ice_servers)
+    _add_links(response, ice_servers(here.config.rtc))
     return response
 
 

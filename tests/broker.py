@@ -91,7 +91,9 @@ async def publish(port: int, name: str, degrees: float, rate_hz: float = 60.0) -
         "RightUpperArm": (0.0, 0.0, -math.sin(half), math.cos(half)),
     }
     sequence = 0
-    while True:
+    myself = asyncio.current_task()
+    assert myself is not None
+    while not myself.cancelling():  # a client that cannot say goodbye raises MqttError in the place of the cancellation
         with contextlib.suppress(MqttError):
             async with rig(port, name) as client:
                 while True:

@@ -2,7 +2,7 @@
 
 import typer
 
-from streaming.bench import avatar, fanout, latency, lhm, motion, rasterizer, session
+from streaming.bench import audio, avatar, capacity, fanout, latency, lhm, motion, rasterizer, session
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(rasterizer.rasterizer)
@@ -12,6 +12,8 @@ app.command()(lhm.lhm)
 app.command()(session.session)
 app.command()(latency.latency)
 app.command()(fanout.fanout)
+app.command()(audio.audio)
+app.command()(capacity.capacity)
 
 
 @app.callback()

@@ -5,7 +5,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -91,7 +91,12 @@ class Page:
 
 @asynccontextmanager
 async def open_page(
-    url: str, *, camera: Path | None = None, allow_camera: bool = True, first: str | None = None
+    url: str,
+    *,
+    camera: Path | None = None,
+    allow_camera: bool = True,
+    first: str | None = None,
+    flags: Sequence[str] = (),
 ) -> AsyncIterator[Page]:
     """Open ``url`` in a fresh Chromium.
 
@@ -100,12 +105,13 @@ async def open_page(
         camera: a .y4m or .mjpeg that plays as the camera, over and over; a moving pattern where None.
         allow_camera: what the user answers when the page asks for the camera.
         first: a script that runs before the page's own.
+        flags: for Chromium's command line, as ``--disable-3d-apis``.
 
     Raises:
         BackendError: there is no Chromium, or it does not start.
     """
     program = find_chromium()
-    flags = [*_FLAGS, *([f"--use-file-for-fake-video-capture={camera}"] if camera else [])]
+    flags = [*_FLAGS, *flags, *([f"--use-file-for-fake-video-capture={camera}"] if camera else [])]
     if allow_camera:
         flags.append("--use-fake-ui-for-media-stream")
     with tempfile.TemporaryDirectory(prefix="lhm-live-chromium-", ignore_cleanup_errors=True) as profile:

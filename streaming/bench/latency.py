@@ -142,7 +142,7 @@ async def measure(
 
 
 async def _measure_ours(stream: _Stream, way: Way, film: Path, folder: Path, seconds: float) -> dict[str, Any]:
-    async with _served(folder, stream.codec) as (address, services):
+    async with serve_builtin(folder, stream.codec) as (address, services):
         wish = NewSession(
             avatar="builtin",
             source="replay" if way == "draw_to_display" else "webcam",
@@ -248,7 +248,7 @@ def _summary(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _served(folder: Path, codec: Codec) -> AsyncIterator[tuple[str, Services]]:
+async def serve_builtin(folder: Path, codec: Codec) -> AsyncIterator[tuple[str, Services]]:
     """A server of its own, with the built-in person."""
     store = AvatarStore(folder / "avatars")
     person = await asyncio.to_thread(build_person, _GAUSSIANS)

@@ -7,23 +7,29 @@ import threading
 import time
 from collections.abc import Coroutine
 from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import av
 import numpy as np
 import typer
+from aiortc.mediastreams import MediaStreamTrack
 from rich.console import Console
 from rich.table import Table
 
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.body.kinematics import forward_kinematics
+from lhm_runtime.errors import BackendError
 from lhm_runtime.motion.ideal_landmarks import IdealTracker
 from lhm_runtime.motion.procedural import wave
-from lhm_runtime.rasterizer import Framing, frame_person
+from lhm_runtime.rasterizer import Framing, Renderer, frame_person
 from lhm_runtime.reconstruction.builtin_person import build_person
+from streaming.bench.cpu_split import children_seconds
 from streaming.bench.machine import this_machine
 from streaming.config import Log, load_config
 from streaming.encoder import Codec
+from streaming.film import draw, plan_film
 from streaming.hub import PacketTrack
 from streaming.logs import configure_logging
 from streaming.protocol import LandmarkSample, encode_landmarks
@@ -31,12 +37,20 @@ from streaming.session import Session
 from streaming.settings import NewSession
 from streaming.sources.messages import Sender
 
-Driver = Literal["browser", "replay", "idle"]
-"""browser: landmarks as bytes, solved and smoothed; the webcam's tracker has a benchmark of its own."""
+Driver = Literal["browser", "webcam", "replay", "idle"]
+"""browser: landmarks as bytes, solved and smoothed; webcam: a camera's pictures, tracked here."""
 
 _WARM_UP_S: Final = 3.0
-_STAGES: Final = {"solve": "solve and smooth", "render": "pose and draw", "encode": "encode"}
+_STAGES: Final = {
+    "webcam": "convert",
+    "track": "track",
+    "solve": "solve and smooth",
+    "render": "pose and draw",
+    "encode": "encode",
+}
+_CAMERA_SIZE: Final = (640, 480)
 _TASKS: Final = Path("/proc/self/task")
+_PATIENCE_S: Final = 60.0
 
 
 def session(
@@ -48,17 +62,19 @@ def session(
     framing: Annotated[Framing, typer.Option(help="How much of the person is seen.")] = "full",
     gaussians: Annotated[int, typer.Option(min=10_000, max=160_000, help="Of the built-in person.")] = 40_000,
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="Measured, after three that are not.")] = 10.0,
+    alpha: Annotated[bool, typer.Option("--alpha", help="The viewer gets alpha stacked below, as OBS does.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run one session with one viewer in this process and print CPU milliseconds a picture, by thread.
 
-    Everything is there but the network: packets are handed to the viewer and dropped.
+    Everything is there but the network: packets are handed to the viewer and dropped, a camera's pictures come decoded.
 
     \b
     [bold]Examples[/bold]
       lhm-live bench session
       lhm-live bench session --fps 60 --driver replay --json
       lhm-live bench session --width 720 --height 1280
+      lhm-live bench session --alpha
     """
     wish = NewSession(
         avatar="builtin",
@@ -70,25 +86,32 @@ def session(
         framing=framing,
     )
     configure_logging(Log(level="warning"))  # standard output is for the report
-    report = asyncio.run(measure(build_person(gaussians), wish, codec, seconds))
+    report = asyncio.run(measure(build_person(gaussians), wish, codec, seconds, alpha=alpha))
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(report)
 
 
-async def measure(avatar: Avatar, wish: NewSession, codec: Codec, seconds: float) -> dict[str, Any]:
+async def measure(
+    avatar: Avatar, wish: NewSession, codec: Codec, seconds: float, *, alpha: bool = False
+) -> dict[str, Any]:
     """Everything the command prints."""
     with tempfile.TemporaryDirectory() as folder:
         live = Session("bench", avatar, wish, load_config(storage={"data": Path(folder)}, video={"hardware": False}))
         running = asyncio.create_task(live.run(), name="session")
         await asyncio.sleep(0)
-        track = live.subscribe(codec)
+        track = live.subscribe(codec, stacked=alpha)
         received: list[int] = []
         tasks = [asyncio.create_task(_receive(track, received), name="receive")]
         if wish.source == "browser":
             tasks.append(asyncio.create_task(_send_landmarks(live, avatar, wish.fps or 30), name="drive"))
+        if wish.source == "webcam":
+            camera = await asyncio.to_thread(Camera, avatar, wish.fps or 30)
+            tasks.append(asyncio.create_task(live.feed(camera), name="drive"))
         try:
+            if wish.source == "webcam":
+                await _unless_ended(running, _wait_until_tracked(live))
             await _unless_ended(running, asyncio.sleep(_WARM_UP_S))
             received.clear()
             before, start = _cpu_by_thread(), time.perf_counter()
@@ -106,7 +129,11 @@ async def measure(avatar: Avatar, wish: NewSession, codec: Codec, seconds: float
     stages["other threads"] = sum(used.values()) - sum(stages.values())
     return {
         "machine": asdict(this_machine()),
-        "session": {**wish.model_dump(include={"source", "width", "height", "fps", "framing"}), "codec": codec},
+        "session": {
+            **wish.model_dump(include={"source", "width", "height", "fps", "framing"}),
+            "codec": codec,
+            "alpha": alpha,
+        },
         "gaussians": len(avatar),
         "seconds": round(took, 2),
         "pictures_per_second": round(len(received) / took, 2),
@@ -136,6 +163,38 @@ async def _send_landmarks(live: Session, avatar: Avatar, fps: int) -> None:
         await asyncio.sleep(start + number / fps - time.monotonic())
 
 
+class Camera(MediaStreamTrack):
+    """A camera before which somebody waves."""
+
+    kind = "video"
+
+    def __init__(self, avatar: Avatar, fps: int) -> None:
+        super().__init__()
+        film = plan_film(avatar, "wave", size=_CAMERA_SIZE, fps=float(fps))
+        with Renderer(avatar) as renderer:
+            self._pictures = [picture.copy() for picture in draw(film, renderer, "i420", background=(0.8, 0.82, 0.85))]
+        self._fps, self._start, self._number = fps, 0.0, 0
+
+    async def recv(self) -> av.VideoFrame:
+        """The next picture, when it is due."""
+        now = time.monotonic()
+        self._start = self._start or now
+        self._number = max(self._number, int((now - self._start) * self._fps)) + 1  # cameras do not wait either
+        await asyncio.sleep(self._start + self._number / self._fps - now)
+        frame = av.VideoFrame.from_ndarray(self._pictures[self._number % len(self._pictures)], format="yuv420p")
+        frame.pts, frame.time_base = self._number, Fraction(1, self._fps)
+        return frame
+
+
+async def _wait_until_tracked(live: Session) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            while not live.state.heard_hz:
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise BackendError(f"the tracker saw nobody in {_PATIENCE_S:g} s") from error
+
+
 async def _unless_ended(running: asyncio.Task[None], waiting: Coroutine[Any, Any, None]) -> None:
     """Wait, or raise what ended the session."""
     pause = asyncio.create_task(waiting)
@@ -154,14 +213,15 @@ def _cpu_by_thread() -> dict[str, float]:
         stat = _TASKS / str(thread.native_id) / "schedstat"
         if stat.is_file():
             used[thread.name] = used.get(thread.name, 0.0) + int(stat.read_text().split()[0]) / 1e9
+    used["tracker's process"] = children_seconds()
     return used
 
 
 def _print(report: dict[str, Any]) -> None:
     session_, console = report["session"], Console()
     table = Table(
-        title=f"one session: {session_['source']}, {session_['width']}x{session_['height']}, {session_['codec']}, "
-        f"{report['gaussians']} Gaussians"
+        title=f"one session: {session_['source']}, {session_['width']}x{session_['height']}, {session_['codec']}"
+        f"{', alpha' if session_['alpha'] else ''}, {report['gaussians']} Gaussians"
     )
     table.add_column("stage")
     table.add_column("CPU ms a picture", justify="right")

@@ -22,6 +22,8 @@ class Sample:
     """Landmarks still need the solver, bones retargeting; poses nothing. Time stamps are the source's."""
     captured_ms: float | None = None
     """When it was seen, on the clock of whoever measures latency (time_code.py); None where nobody does."""
+    seen_at: float | None = None
+    """When it was seen, on the event loop's clock, for sound to go with it; None: just now, as far as is known."""
 
 
 class Source(AbstractAsyncContextManager["Source"], Protocol):

@@ -66,6 +66,7 @@ class MergedSource:
         self._merged_at = 0.0
         self._changed: Latest[str] = Latest()
         self._captured_ms: float | None = None
+        self._seen_at: float | None = None
         self._leaving = AsyncExitStack()
 
     async def __aenter__(self) -> "MergedSource":
@@ -103,7 +104,7 @@ class MergedSource:
                 if task.done():
                     task.result()
                     raise BackendError(f"{task.get_name()}: it has ended")
-            yield Sample(self._merge(time.monotonic()), self._captured_ms)
+            yield Sample(self._merge(time.monotonic()), self._captured_ms, self._seen_at)
 
     def calibrate(self) -> None:
         """Have every driver's neutral face learnt."""
@@ -118,7 +119,7 @@ class MergedSource:
                 continue
             share = self._heard[name].share if name in self._heard else 0.0
             self._heard[name] = _Heard(pose, time.monotonic(), share)
-            self._captured_ms = sample.captured_ms
+            self._captured_ms, self._seen_at = sample.captured_ms, sample.seen_at
             self._changed.put(name)
 
     def _merge(self, now_s: float) -> SmplxPose:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 
@@ -11,6 +12,8 @@ from streaming.latest import Latest
 from streaming.protocol import BoneSample, is_newer, parse_sample
 from streaming.sources import Sample
 
+_PINGS = 20
+_OLDEST_S = 1.0
 _FORGET_S = 1.0  # a sender that starts again counts from 0: after this silence any number is new
 
 
@@ -29,6 +32,18 @@ class Sender:
         self.replaced = asyncio.Event()
         """Set when another sender has taken its place."""
         self._last_at = 0.0
+        self._offsets: deque[float] = deque(maxlen=_PINGS)
+
+    def hear_clock(self, their_ms: float) -> None:
+        """It is ``their_ms`` on the sender's clock, or a little later: the message was under way."""
+        self._offsets.append(time.monotonic() - their_ms / 1e3)
+
+    def seen_at(self, captured_ms: float, received_at: float) -> float:
+        """``captured_ms`` of the sender's clock on ours; as received where its clock is unknown or leads nowhere."""
+        if not self._offsets:
+            return received_at
+        seen_at = captured_ms / 1e3 + min(self._offsets)
+        return seen_at if 0 <= received_at - seen_at <= _OLDEST_S else received_at
 
     def advance(self, sequence: int) -> bool:
         """Count a sample as used, unless a newer one was."""
@@ -51,7 +66,7 @@ class MessageSource:
     """A mailbox for messages; of those that come faster than they are used only the newest is even read."""
 
     def __init__(self) -> None:
-        self._messages: Latest[tuple[bytes | str, Sender]] = Latest()
+        self._messages: Latest[tuple[bytes | str, Sender, float]] = Latest()
         self.used = 0
         """Samples of all senders."""
         self.refused = 0
@@ -61,7 +76,7 @@ class MessageSource:
         """Take in what came from a sender, whatever it is; for the event loop."""
         sender.received += 1
         before = self._messages.replaced
-        self._messages.put((message, sender))
+        self._messages.put((message, sender, time.monotonic()))
         if self._messages.replaced > before:
             metrics.FRAMES_DROPPED.labels("sample_overtaken").inc()
 
@@ -76,7 +91,7 @@ class MessageSource:
     async def __aiter__(self) -> AsyncIterator[Sample]:
         """The newest sample, each time; malformed ones and those that were overtaken on the way are left out."""
         while True:
-            message, sender = await self._messages.get()
+            message, sender, received_at = await self._messages.get()
             try:
                 sample = parse_sample(message)
             except ProtocolError as error:
@@ -86,4 +101,5 @@ class MessageSource:
             if sender.advance(sample.sequence):
                 self.used += 1
                 motion = sample.bones if isinstance(sample, BoneSample) else sample.landmarks
-                yield Sample(motion, motion.timestamp_s * 1e3)
+                captured_ms = motion.timestamp_s * 1e3
+                yield Sample(motion, captured_ms, sender.seen_at(captured_ms, received_at))

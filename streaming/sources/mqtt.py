@@ -36,6 +36,9 @@ _KEEPALIVE_S = 5
 _SOONEST_S, _LATEST_S = 0.1, 1.5
 """Pause before a broker is tried again: at first, and at most."""
 _UNREAD = 256
+_RETAINED_S = 0.3
+"""So soon after subscribing a broker has handed over what it keeps."""
+_MOST_RIGS = 100
 
 _log = get_logger(__name__)
 
@@ -54,6 +57,29 @@ class Broker:
     cert_file: Path | None = None
     """Our certificate and key, where the broker asks for one."""
     key_file: Path | None = None
+
+    def client(self, tls: ssl.SSLContext | None) -> Client:
+        """A connection to it, not yet open."""
+        limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        limits.MaximumPacketSize = 2 * MAX_TEXT_BYTES  # larger ones the broker keeps to itself
+        return Client(
+            self.host,
+            self.port,
+            username=self.username,
+            password=self.password,
+            protocol=ProtocolVersion.V5,
+            properties=limits,
+            timeout=_CONNECT_S,
+            keepalive=_KEEPALIVE_S,
+            max_queued_incoming_messages=_UNREAD,
+            tls_context=tls,
+        )
+
+    def failure(self, error: Exception) -> BackendError:
+        """What to say when it cannot be used."""
+        return BackendError(
+            f"the MQTT broker at {self.host}:{self.port} cannot be used: {error}; see mqtt in the settings"
+        )
 
     def tls_context(self) -> ssl.SSLContext | None:
         """What TLS needs; raises BackendError for a file that is none; reads files."""
@@ -128,7 +154,7 @@ class MqttSource:
         pause_s = _SOONEST_S
         while True:
             try:
-                async with self._client(tls) as client:
+                async with self._broker.client(tls) as client:
                     await client.subscribe([(self._topics["meta"], 1), (self._topics["pose"], 0)])
                     self.connections += 1
                     pause_s = _SOONEST_S
@@ -137,31 +163,14 @@ class MqttSource:
                     async for message in client.messages:
                         self._take(message)
             except (MqttError, OSError) as error:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError from error  # the goodbye failed, in the cancellation's place
                 if not ready.done():
-                    where = f"{self._broker.host}:{self._broker.port}"
-                    ready.set_exception(
-                        BackendError(f"the MQTT broker at {where} cannot be used: {error}; see mqtt in the settings")
-                    )
+                    ready.set_exception(self._broker.failure(error))
                     return
                 _log.warning("MQTT broker lost", rig=self._name, reason=str(error), again_in_s=pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LATEST_S)
-
-    def _client(self, tls: ssl.SSLContext | None) -> Client:
-        limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        limits.MaximumPacketSize = 2 * MAX_TEXT_BYTES  # larger ones the broker keeps to itself
-        return Client(
-            self._broker.host,
-            self._broker.port,
-            username=self._broker.username,
-            password=self._broker.password,
-            protocol=ProtocolVersion.V5,
-            properties=limits,
-            timeout=_CONNECT_S,
-            keepalive=_KEEPALIVE_S,
-            max_queued_incoming_messages=_UNREAD,
-            tls_context=tls,
-        )
 
     def _take(self, message: Message) -> None:
         payload = message.payload if isinstance(message.payload, bytes) else b""
@@ -206,3 +215,24 @@ class MqttSource:
             return
         self.lost = False
         _log.info("rig found", rig=self._name, skeleton=self.meta.skeleton, rate_hz=self.meta.rate_hz)
+
+
+async def find_rigs(broker: Broker, tenant: str) -> list[str]:
+    """Names of a tenant's rigs that have said what they are and are not lost.
+
+    Raises:
+        BackendError: the broker cannot be used.
+    """
+    tls = await asyncio.to_thread(broker.tls_context)
+    rigs: set[str] = set()
+    try:
+        async with broker.client(tls) as client:
+            await client.subscribe(f"{ROOT_TOPIC}/{tenant}/+/meta", 1)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETAINED_S):
+                    async for message in client.messages:
+                        if message.payload and len(rigs) < _MOST_RIGS:
+                            rigs.add(message.topic.value.split("/")[2])
+    except (MqttError, OSError) as error:
+        raise broker.failure(error) from error
+    return sorted(rigs)

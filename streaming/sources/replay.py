@@ -22,7 +22,7 @@ BUILTIN_REPLAYS = ("wave",)
 """Motions that need no file."""
 
 _WAVE_S, _WAVE_FPS = 4.0, 60.0
-_SUFFIXES = {".npz", ".bvh"}
+_SUFFIXES = {".npz", ".bvh", ".motion"}
 _SEAM_S: Final = 0.35
 """How long it takes to go over to another place of the motion."""
 _SEAMLESS_RAD: Final = 0.2

@@ -23,7 +23,10 @@ _MOST_UNDERWAY = 64
 
 
 class WebcamSource:
-    """Tracks whichever track was attached last; without one it waits."""
+    """Tracks whichever track was attached last; without one it waits.
+
+    It may be entered while it is open, by who takes over from another: it closes when the last one leaves.
+    """
 
     def __init__(self, mode: Mode = "live") -> None:
         """Track as a Tracker in ``mode`` does."""
@@ -32,23 +35,25 @@ class WebcamSource:
         self._seen: Latest[Landmarks] = Latest()
         self._underway: dict[float, tuple[float, float, int | None]] = {}
         self._track: MediaStreamTrack | None = None
+        self._users = 0
 
     async def __aenter__(self) -> "WebcamSource":
-        loop = asyncio.get_running_loop()
-        self._worker = TrackerWorker(
-            self._mode, on_landmarks=lambda landmarks: self._seen.put_threadsafe(landmarks, loop)
-        )
-        self._converter = ThreadPoolExecutor(1, "webcam-frames")
-        self._submitting = asyncio.create_task(self._submit(), name="submit webcam frames")
+        if not self._users:
+            self._open()
+        self._users += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._submitting.cancel()
-        await asyncio.wait([self._submitting])
+        self._users -= 1
+        if self._users:
+            return
+        submitting, worker = self._submitting, self._worker
+        submitting.cancel()
+        await asyncio.wait([submitting])
         self._converter.shutdown(wait=False)
-        await asyncio.to_thread(self._worker.close)
+        await asyncio.to_thread(worker.close)
 
     async def feed(self, track: MediaStreamTrack) -> None:
         """Read ``track`` until it ends; one that begins later takes over, and this one is read on in vain.
@@ -86,11 +91,21 @@ class WebcamSource:
             finally:
                 seen.cancel()
             arrived_at, submitted_at, code = self._underway.pop(landmarks.timestamp_s, (None, None, None))
+            seen_at = None
             if arrived_at is not None and submitted_at is not None:
                 now = time.perf_counter()
+                seen_at = asyncio.get_running_loop().time() - (now - arrived_at)
                 metrics.STAGE_SECONDS.labels("track").observe(now - submitted_at)
                 metrics.STAGE_SECONDS.labels("arrival_to_landmarks").observe(now - arrived_at)
-            yield Sample(landmarks, None if code is None else float(code))
+            yield Sample(landmarks, None if code is None else float(code), seen_at)
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._worker = TrackerWorker(
+            self._mode, on_landmarks=lambda landmarks: self._seen.put_threadsafe(landmarks, loop)
+        )
+        self._converter = ThreadPoolExecutor(1, "webcam-frames")
+        self._submitting = asyncio.create_task(self._submit(), name="submit webcam frames")
 
     async def _submit(self) -> None:
         loop = asyncio.get_running_loop()

@@ -2,18 +2,24 @@
 
 import asyncio
 import itertools
+import json
 import math
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 
+import av
 import numpy as np
 import pytest
+from aiortc.mediastreams import MediaStreamTrack
 from broker import needs_mosquitto, publish, run_broker
-from live import live_server, run
+from dancer import RAISED, Dancer, reach
+from live import hear, live_server, run, visit
+from peers import moving_picture
 from vmc_peer import arms, as_one, frame, free_port, turn_z
 
 from lhm_runtime.avatar import Avatar
@@ -24,6 +30,7 @@ from lhm_runtime.motion.procedural import relaxed_pose
 from lhm_runtime.types import SmplxPose
 from streaming.config import load_config
 from streaming.drivers import assign_parts
+from streaming.protocol import LandmarkSample, parse_sample
 from streaming.sources import Sample
 from streaming.sources.merged import JOINTS, Driver, MergedSource, Part
 
@@ -245,3 +252,63 @@ def test_calibrating_reaches_every_driver() -> None:
     }
     MergedSource(drivers, lambda _: relaxed_pose(), 0.2).calibrate()  # type: ignore[arg-type]
     assert asked == ["rig", "phone"]
+
+
+@pytest.mark.parametrize("road", ["whip", "page"])
+def test_a_camera_moves_the_body_of_a_merged_driver(avatar: Avatar, tmp_path: Path, road: str) -> None:
+    """It lasts while drivers change, though each is made ready before the one before it leaves."""
+
+    class Camera(MediaStreamTrack):
+        kind = "video"
+        given = 0
+
+        async def recv(self) -> av.VideoFrame:
+            await asyncio.sleep(1 / 30)
+            frame = av.VideoFrame.from_ndarray(moving_picture(self.given, 128, 128), format="yuv420p")
+            frame.pts, frame.time_base = self.given * 3000, Fraction(1, 90_000)
+            self.given += 1
+            return frame
+
+    async def main() -> None:
+        merged = {"body": {"source": "webcam"}, "face": {"source": "browser"}}
+        async with live_server(tmp_path, avatar, merged=merged) as server, AsyncExitStack() as stack:
+            session = await server.start_session(source="merged")
+            viewer = await server.watch(session, stack)
+            camera = await stack.enter_async_context(visit())
+            camera.connection.addTransceiver(Camera(), direction="sendonly")
+            if road == "whip":
+                answer = await server.http.post(
+                    f"/whip/{session}", content=await camera.offer(), headers={"content-type": "application/sdp"}
+                )
+                assert answer.status_code == 201, answer.text
+                await camera.accept(answer.text)
+            else:
+                socket = await stack.enter_async_context(server.signal(session))
+                await socket.send(json.dumps({"type": "offer", "sdp": await camera.offer()}))
+                await camera.accept((await hear(socket, "answer"))["sdp"])
+            webcam = server.services.sessions.get(session)._drivers.webcam
+            while not hasattr(webcam, "_worker"):
+                await asyncio.sleep(0.01)
+            tracker, dancer, raised = webcam._worker, Dancer(avatar), True
+
+            def track(_: np.ndarray, timestamp_s: float) -> None:
+                sample = parse_sample(dancer.message(0, timestamp_s, raised=raised))
+                assert isinstance(sample, LandmarkSample)
+                webcam._seen.put(sample.landmarks)
+
+            tracker.submit = track  # what it does with pictures is tested elsewhere
+
+            def is_seen(picture: np.ndarray) -> bool:
+                return (reach(picture) > RAISED) == raised
+
+            await viewer.see_until(is_seen)
+            for source in ("webcam", "merged"):
+                answer = await server.http.patch(f"/api/sessions/{session}", json={"source": source})
+                assert answer.status_code == 200, answer.text
+                raised = not raised
+                await viewer.see_until(is_seen)
+            assert webcam._worker is tracker
+            await server.http.patch(f"/api/sessions/{session}", json={"source": "idle"})
+            assert tracker._closed
+
+    run(main())

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiomqtt import Client, MqttError
 from broker import MOSQUITTO, RunningBroker, bones, needs_mosquitto, publish, rig, run_broker
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -223,6 +224,23 @@ def test_jitter_is_evened_out(tmp_path: Path) -> None:
             assert np.percentile(uneven, 90) > 0.06
             assert np.percentile(even, 90) < 0.035
             assert len(even) > 90
+
+    run(main())
+
+
+def test_a_goodbye_that_fails_ends_the_source_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave = Client.__aexit__
+
+    async def leave_badly(client: Client, *why: Any) -> None:
+        await leave(client, *why)
+        monkeypatch.undo()
+        raise MqttError("the line is cut")
+
+    async def main() -> None:
+        monkeypatch.setattr(Client, "__aexit__", leave_badly)
+        with run_broker(tmp_path) as broker:
+            async with asyncio.timeout(5), listen(broker):
+                pass
 
     run(main())
 

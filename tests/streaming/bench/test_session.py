@@ -12,7 +12,8 @@ def test_every_stage_is_accounted_for(avatar: Avatar, driver: Driver, monkeypatc
     monkeypatch.setattr("streaming.bench.session._WARM_UP_S", 1.0)
     replay = "wave" if driver == "replay" else None
     wish = NewSession(avatar="builtin", source=driver, replay=replay, width=64, height=64, fps=20)
-    report = asyncio.run(measure(avatar, wish, "h264", 1.0))
+    report = asyncio.run(measure(avatar, wish, "h264", 1.0, alpha=driver == "replay"))
+    assert report["session"]["alpha"] == (driver == "replay")
     assert report["pictures_per_second"] > 5
     stages = report["cpu_ms_per_picture"]
     assert set(stages) == {"solve and smooth", "pose and draw", "encode", "event loop", "other threads"}

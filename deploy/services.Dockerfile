@@ -1,0 +1,28 @@
+# What stands beside lhm-live, as Debian ships it: docker build -f deploy/services.Dockerfile --target turn deploy
+FROM debian:bookworm-slim AS turn
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends coturn=4.6.* \
+    && rm -rf /var/lib/apt/lists/*
+COPY turnserver.conf /etc/turnserver.conf
+USER turnserver
+# the secret comes on the command line of compose.yaml, from .env
+ENTRYPOINT ["turnserver", "-c", "/etc/turnserver.conf"]
+
+FROM debian:bookworm-slim AS broker
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends mosquitto=2.0.* \
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -o mosquitto -g mosquitto /data
+COPY mosquitto.conf /etc/mosquitto/lhm-live.conf
+USER mosquitto
+VOLUME /data
+ENTRYPOINT ["mosquitto", "-c", "/etc/mosquitto/lhm-live.conf"]
+
+FROM debian:bookworm-slim AS janus
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends janus=1.1.* \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10002 janus
+COPY janus /etc/janus-lhm-live
+USER 10002
+ENTRYPOINT ["janus", "--configs-folder", "/etc/janus-lhm-live"]

@@ -1,0 +1,29 @@
+"""What one relay is sent of a session."""
+
+from dataclasses import dataclass
+
+from streaming.audio import AudioTrack
+from streaming.hub import PacketTrack
+from streaming.relay.settings import Relay
+from streaming.session import Session
+from streaming.viewer_rate import ViewerRate
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Pictures and sound, for one publication."""
+
+    pictures: PacketTrack
+    sound: AudioTrack
+
+    def stop(self) -> None:
+        """Leave the session's hubs."""
+        self.pictures.stop()
+        self.sound.stop()
+
+
+def subscribe(session: Session, relay: Relay) -> Tracks:
+    """Join a session, at the bitrate that ``relay`` says; raises LhmLiveError where it does not run."""
+    tracks = Tracks(session.subscribe(relay.codec, stacked=False), session.audio.subscribe())
+    tracks.pictures.rate = ViewerRate(relay.bps)
+    return tracks

@@ -1,0 +1,210 @@
+"""Sessions on their way to an audience: by a real Janus, and by WHIP."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiortc import RTCSessionDescription
+from apart import needs_own_network, run_apart
+from janus_server import RELAY, SECRET, needs_janus, run_janus
+from live import LiveServer, Visitor, live_server, run, visit
+
+from lhm_runtime.avatar import Avatar
+from lhm_runtime.errors import InvalidInputError
+from streaming.audio import Microphone
+from streaming.config import load_config
+from streaming.lowlatency import connected
+
+NOT_LOOPBACK = {"loopback": "never"}
+SPOKEN = b"\xfc" + bytes(40)
+"""An Opus packet of 20 ms."""
+
+
+async def watch_relay(server: LiveServer, session: str, stack: AsyncExitStack) -> Visitor:
+    """A viewer by way of the session's Janus, connected."""
+    visitor = await stack.enter_async_context(visit())
+    invited = await server.http.post(f"/api/sessions/{session}/relay/viewers")
+    assert invited.status_code == 201, invited.text
+    visitor.location = invited.headers["location"]
+    await visitor.connection.setRemoteDescription(RTCSessionDescription(invited.json()["sdp"], "offer"))
+    await visitor.connection.setLocalDescription(await visitor.connection.createAnswer())
+    answered = await server.http.put(visitor.location, json={"sdp": visitor.connection.localDescription.sdp})
+    assert answered.status_code == 204, answered.text
+    await connected(visitor.connection, 15.0)
+    return visitor
+
+
+async def relay_state(server: LiveServer, session: str, wanted: str, within_s: float = 15.0) -> dict[str, Any]:
+    """What the session says of its relay once that is as wanted."""
+    state: dict[str, Any] = {}
+    async with asyncio.timeout(within_s):
+        while state.get("state") != wanted:
+            await asyncio.sleep(0.05)
+            state = (await server.http.get(f"/api/sessions/{session}/relay")).json()
+    return state
+
+
+async def see_motion(visitor: Visitor) -> None:
+    """Fail unless the person in the picture moves."""
+    before = await visitor.see()
+    assert before.std() > 10
+    await visitor.see_until(lambda picture: bool(np.abs(picture - before).max() > 40))
+
+
+@needs_janus
+@needs_own_network
+def test_an_audience_by_janus_and_janus_dies(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            janus = await stack.enter_async_context(run_janus(tmp_path))
+            server = await stack.enter_async_context(
+                live_server(tmp_path, avatar, relay={"hall": RELAY}, rtc=NOT_LOOPBACK, server={"linger_s": 1.0})
+            )
+            session = await server.start_session(source="replay", replay="wave", relay="hall", audio=True)
+            await relay_state(server, session, "live")
+            eight = [await watch_relay(server, session, stack) for _ in range(8)]
+            for visitor in eight:
+                await see_motion(visitor)
+            state = await relay_state(server, session, "live")
+            assert (state["name"], state["kind"], state["viewers"], state["problem"]) == ("hall", "janus", 8, None)
+            live = server.services.sessions.get(session)
+            assert live.viewers == 1  # to us they are one, and everything is from Janus
+            assert server.services.sessions._peers == {}
+
+            microphone = Microphone(live.audio)
+            sound = next(track for track in eight[0].tracks if track.kind == "audio")
+            heard = asyncio.create_task(sound.recv())
+            async with asyncio.timeout(10.0):
+                for count in range(10_000):
+                    if heard.done():
+                        break
+                    microphone.receive(SPOKEN, 960 * count)
+                    await asyncio.sleep(0.02)
+            assert heard.result().sample_rate == 48_000
+
+            assert (await server.http.delete(eight[7].location)).status_code == 204
+            assert (await server.http.delete(eight[7].location)).status_code == 404
+            assert (await relay_state(server, session, "live"))["viewers"] == 7
+
+            direct = await server.watch(session, stack)
+            await direct.see()
+            await janus.end(signal.SIGKILL)
+            lost = await relay_state(server, session, "waiting", 2.0)
+            assert "Janus" in lost["problem"]
+            refused = await server.http.post(f"/api/sessions/{session}/relay/viewers")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            await see_motion(direct)  # nobody else notices
+            await janus.start()
+            await relay_state(server, session, "live", 6.0)
+            await see_motion(await watch_relay(server, session, stack))
+
+            assert (await server.http.patch(f"/api/sessions/{session}", json={"relay": "off"})).json()["relay"] is None
+            assert (await server.http.get(f"/api/sessions/{session}/relay")).status_code == 404
+            await direct.see()
+
+    run_apart(main())
+
+
+@contextmanager
+def front_door(token: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """An address that sends those on who have the token, and whereto by what they ask for."""
+    behind: dict[str, str] = {}
+
+    class Door(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            known = self.headers["Authorization"] == f"Bearer {token}" and self.path in behind
+            self.send_response(307 if known else 403)
+            self.send_header("Location", behind.get(self.path, ""))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quietly."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", behind
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_published_by_whip_and_again_when_it_breaks(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            door, behind = stack.enter_context(front_door("let us in"))
+            relays = {
+                "out": {"kind": "whip", "url": f"{door}/{{session}}", "token": "let us in"},
+                "locked": {"kind": "whip", "url": f"{door}/{{session}}", "token": "nonsense", "codec": "vp8"},
+            }
+            server = await stack.enter_async_context(live_server(tmp_path, avatar, relay=relays))
+            camera = await server.start_session(source="webcam")
+            webcam = server.services.sessions.get(camera)._drivers.webcam
+            while not hasattr(webcam, "_worker"):  # the source opens
+                await asyncio.sleep(0.01)
+            pictures: list[np.ndarray] = []
+            webcam._worker.submit = lambda picture, _: pictures.append(picture)
+
+            session = await server.start_session(source="replay", replay="wave", relay="locked")
+            behind[f"/{session}"] = f"{server.address}/whip/{camera}"
+            assert "403" in (await relay_state(server, session, "waiting"))["problem"]
+            changed = await server.http.patch(f"/api/sessions/{session}", json={"relay": "out"})
+            assert (changed.status_code, changed.json()["relay"]) == (200, "out")
+            for _ in range(2):
+                assert (await relay_state(server, session, "live"))["kind"] == "whip"
+                pictures.clear()
+                while len(pictures) < 10:
+                    await asyncio.sleep(0.05)
+                (publisher,) = server.services.sessions._peers_of(camera)
+                await publisher.close()  # as a server does that fails
+                await relay_state(server, session, "waiting", 15.0)
+            await relay_state(server, session, "live")
+            assert (await server.http.delete(f"/api/sessions/{session}")).status_code == 204
+            assert not server.services.sessions._peers_of(camera)  # it took its leave
+
+    run(main())
+
+
+def test_what_cannot_be_relayed_is_refused(avatar: Avatar, tmp_path: Path) -> None:
+    relays = {"hall": RELAY, "out": {"kind": "whip", "url": "http://127.0.0.1:9/whip"}}
+
+    async def main() -> None:
+        async with live_server(tmp_path, avatar, relay=relays) as server:
+            refused = await server.http.post("/api/sessions", json={"avatar": "someone", "relay": "none"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unknown_relay")
+            assert "hall, out" in refused.json()["error"]["message"]
+            session = await server.start_session(relay="hall")
+            refused = await server.http.patch(f"/api/sessions/{session}", json={"relay": "none"})
+            assert refused.status_code == 422
+            waiting = await relay_state(server, session, "waiting")
+            assert "ws://127.0.0.1:8188" in waiting["problem"]
+            assert SECRET not in str(waiting)
+            refused = await server.http.post(f"/api/sessions/{session}/relay/viewers")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "relay_waiting")
+            await server.http.patch(f"/api/sessions/{session}", json={"relay": "out"})
+            await relay_state(server, session, "waiting")
+            refused = await server.http.post(f"/api/sessions/{session}/relay/viewers")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_relay")
+
+    run(main())
+
+
+def test_settings_that_make_no_sense() -> None:
+    for relay, complaint in (
+        ({"off": RELAY}, "off"),
+        ({"hall": {"kind": "smoke"}}, "kind"),
+        ({"hall": {"kind": "whip"}}, "url"),
+        ({"hall": {**RELAY, "url": "http://127.0.0.1"}}, "url"),
+        ({"hall": {**RELAY, "token": "x"}}, "no such setting"),
+    ):
+        with pytest.raises(InvalidInputError, match=complaint):
+            load_config(relay=relay)
