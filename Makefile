@@ -26,7 +26,8 @@ test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn streaming/we
 	PYTHONPATH=. $(BIN)/lint-imports
 	@sh tools/with_node.sh npm run --silent check
 	@sh tools/with_node.sh npm test --silent
-	$(BIN)/python -m pytest
+	$(BIN)/hadolint deploy/Dockerfile deploy/services.Dockerfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/developer
 	$(BIN)/lhm-live bench rasterizer

@@ -1,9 +1,10 @@
-# What stands beside lhm-live, as Debian ships it: docker build -f deploy/services.Dockerfile --target turn deploy
+# What stands beside lhm-live, as Debian ships it (users are those of its packages): docker build -f deploy/services.Dockerfile --target turn deploy
 FROM debian:bookworm-slim AS turn
 RUN apt-get update \
     && apt-get install -y --no-install-recommends coturn=4.6.* \
     && rm -rf /var/lib/apt/lists/*
 COPY turnserver.conf /etc/turnserver.conf
+# hadolint ignore=DL3066
 USER turnserver
 # the secret comes on the command line of compose.yaml, from .env
 ENTRYPOINT ["turnserver", "-c", "/etc/turnserver.conf"]
@@ -14,6 +15,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && install -d -o mosquitto -g mosquitto /data
 COPY mosquitto.conf /etc/mosquitto/lhm-live.conf
+# hadolint ignore=DL3066
 USER mosquitto
 VOLUME /data
 ENTRYPOINT ["mosquitto", "-c", "/etc/mosquitto/lhm-live.conf"]
