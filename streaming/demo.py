@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lhm_runtime.errors import BackendError
+from streaming.access import Grant, sign
 from streaming.config import Config
 from streaming.demo_check import watch_demo
 from streaming.jobs import Job
@@ -18,6 +20,7 @@ from streaming.server import announce, run_with
 from streaming.services import Services
 
 _OTHER_PORTS: Final = 20
+_CHECK_S: Final = 300.0
 
 
 def run_demo(config: Config, *, browser: bool, find_port: bool, check_to: Path | None = None) -> None:
@@ -46,7 +49,9 @@ def run_demo(config: Config, *, browser: bool, find_port: bool, check_to: Path |
         elif failed:
             raise BackendError(f"no avatar of the demo photo {failed[0].name}: {failed[0].message}")
         else:
-            await watch_demo(address, DEMO[-1].id, check_to)
+            until_s = time.time() + _CHECK_S
+            token = None if services.secret is None else sign(services.secret, Grant("admin", expires_s=until_s))
+            await watch_demo(address, DEMO[-1].id, check_to, token)
 
     run_with(config, attend)
 

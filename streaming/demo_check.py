@@ -5,6 +5,7 @@ import shutil
 import statistics
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,13 +30,14 @@ _LEAST_MOTION: Final = 1.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-async def watch_demo(address: str, avatar: str, film: Path) -> None:
+async def watch_demo(address: str, avatar: str, film: Path, token: str | None = None) -> None:
     """Start a session, watch it as any viewer would, record it, and print what came of it.
 
     Args:
         address: of the server.
         avatar: whom to watch.
         film: where to write what the server recorded (.mp4); a sheet of what arrived is written beside it (.png).
+        token: an admin's, where the server wants one.
 
     Raises:
         BackendError: too few pictures came, or they stood still.
@@ -44,19 +46,20 @@ async def watch_demo(address: str, avatar: str, film: Path) -> None:
     """
     width, height = _SIZE
     wish = {"avatar": avatar, "source": "replay", "replay": "wave", "width": width, "height": height, "probe": True}
-    session = (await call_server(address, "POST", "/api/sessions", wish))["id"]
-    async with watch(address, session) as track:
+    ask = partial(call_server, address, token=token)
+    session = (await ask("POST", "/api/sessions", wish))["id"]
+    async with watch(address, session, token) as track:
         latencies_ms = await _time_pictures(track)
-        await call_server(address, "PATCH", f"/api/sessions/{session}", {"probe": False})
-        await call_server(address, "POST", f"/api/sessions/{session}/recording")
+        await ask("PATCH", f"/api/sessions/{session}", {"probe": False})
+        await ask("POST", f"/api/sessions/{session}/recording")
         seen = await _see(track, _FILM_S)
-        recording = await call_server(address, "DELETE", f"/api/sessions/{session}/recording")
+        recording = await ask("DELETE", f"/api/sessions/{session}/recording")
     _require_motion(seen)
     sheet = film.with_suffix(".png")
     step = len(seen) // _SHEET_PICTURES
     write_sheet(sheet, seen[::step][:_SHEET_PICTURES], columns=_SHEET_PICTURES)
-    await asyncio.to_thread(_download, address + recording["url"], film)
-    await call_server(address, "DELETE", recording["url"])
+    await asyncio.to_thread(_download, address + recording["url"], film, token)
+    await ask("DELETE", recording["url"])
     p50, p95 = statistics.median(latencies_ms), float(np.percentile(latencies_ms, 95))
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{len(seen)} pictures of {width}x{height} in {_FILM_S:g} s arrived by WebRTC, and they move")
@@ -104,6 +107,7 @@ def _require_motion(seen: list[np.ndarray]) -> None:
         )
 
 
-def _download(url: str, path: Path) -> None:
-    with _direct.open(url, timeout=PATIENCE_S) as response, path.open("wb") as file:
+def _download(url: str, path: Path, token: str | None) -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
+    with _direct.open(request, timeout=PATIENCE_S) as response, path.open("wb") as file:
         shutil.copyfileobj(response, file)

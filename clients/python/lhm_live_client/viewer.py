@@ -6,6 +6,7 @@ means something on one machine or with clocks that are in step.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import sys
@@ -45,11 +46,23 @@ class Watched:
         return line
 
 
-async def watch(address: str, session: str, *, seconds: float, frames: Path | None = None, every: int = 1) -> Watched:
+async def watch(
+    address: str,
+    session: str,
+    *,
+    seconds: float,
+    frames: Path | None = None,
+    every: int = 1,
+    token: str | None = None,
+) -> Watched:
     """Watch ``session`` of the server at ``address``; every so many pictures become a PNG in the folder ``frames``.
 
+    Latency is measured with a ``token`` that may also drive; with one to watch only, where somebody else asked for time
+    codes.
+
     Raises:
-        ConnectionError: no such session, no server, or no picture within fifteen seconds.
+        PermissionError: the token is for something else.
+        ConnectionError: no such session, no server, a token that is none, or no picture within fifteen seconds.
     """
     viewer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     tracks: list[MediaStreamTrack] = []
@@ -59,10 +72,13 @@ async def watch(address: str, session: str, *, seconds: float, frames: Path | No
         viewer.addTransceiver("video", direction="recvonly")
         await viewer.setLocalDescription(await viewer.createOffer())
         offer = viewer.localDescription.sdp.encode()
-        answer = await asyncio.to_thread(_call, address, "POST", f"/whep/{session}", offer, "application/sdp")
+        answer = await asyncio.to_thread(_call, address, "POST", f"/whep/{session}", offer, "application/sdp", token)
         await viewer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         change = json.dumps({"probe": True}).encode()
-        await asyncio.to_thread(_call, address, "PATCH", f"/api/sessions/{session}", change, "application/json")
+        with contextlib.suppress(PermissionError):
+            await asyncio.to_thread(
+                _call, address, "PATCH", f"/api/sessions/{session}", change, "application/json", token
+            )
         began: float | None = None
         while began is None or time.monotonic() - began < seconds:
             frame: Any = await asyncio.wait_for(tracks[0].recv(), _PATIENCE_S)
@@ -114,13 +130,15 @@ def _save(frame: Any, path: Path) -> None:
     frame.to_image().save(path)
 
 
-def _call(address: str, method: str, path: str, body: bytes, content: str) -> str:
-    request = urllib.request.Request(address.rstrip("/") + path, body, {"Content-Type": content}, method=method)  # noqa: S310
+def _call(address: str, method: str, path: str, body: bytes, content: str, token: str | None) -> str:
+    headers = {"Content-Type": content, **({"Authorization": f"Bearer {token}"} if token else {})}
+    request = urllib.request.Request(address.rstrip("/") + path, body, headers, method=method)  # noqa: S310
     try:
         with _direct.open(request, timeout=_PATIENCE_S) as response:
             return str(response.read().decode())
     except urllib.error.HTTPError as refusal:
-        raise ConnectionError(f"{method} {path}: {refusal.read().decode(errors='replace')[:400]}") from refusal
+        kind = PermissionError if refusal.code == 403 else ConnectionError
+        raise kind(f"{method} {path}: {refusal.read().decode(errors='replace')[:400]}") from refusal
     except urllib.error.URLError as error:
         raise ConnectionError(f"{address} does not answer: {error.reason}") from error
 
@@ -133,10 +151,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--frames", type=Path, help="folder to write pictures to")
     parser.add_argument("--every", type=int, default=30, help="which pictures: every so many-th (30)")
+    parser.add_argument("--token", help="where the server asks for one: lhm-live token --role drive")
     given = parser.parse_args()
     try:
         seen = asyncio.run(
-            watch(given.address, given.session, seconds=given.seconds, frames=given.frames, every=max(given.every, 1))
+            watch(
+                given.address,
+                given.session,
+                seconds=given.seconds,
+                frames=given.frames,
+                every=max(given.every, 1),
+                token=given.token,
+            )
         )
     except OSError as error:
         sys.exit(f"error: {error}")

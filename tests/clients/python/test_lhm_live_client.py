@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lhm_runtime.body.rotations import quat_wxyz_to_rotvec
 from lhm_runtime.motion.procedural import relaxed_pose, wave
 from lhm_runtime.motion.sequences import save_motion, write_bvh
 from lhm_runtime.reconstruction.builtin_person import build_person
+from streaming.access import Grant, sign
 from streaming.protocol import BoneSample, parse_sample
 from streaming.rigs import read_meta
 from streaming.time_code import draw_time_code, pack_time_code
@@ -120,6 +122,32 @@ def test_a_sender_and_a_viewer(avatar: Avatar, tmp_path: Path) -> None:
                 await send_to(url)
             with pytest.raises(ConnectionError, match="unknown_session"):
                 await watch(server.address, session, seconds=1.0)
+
+    run(main())
+
+
+def test_a_viewer_with_a_token(avatar: Avatar, tmp_path: Path) -> None:
+    from lhm_live_client.viewer import watch  # noqa: PLC0415
+
+    secret = "s" * 32
+    until_s = time.time() + 60
+
+    async def main() -> None:
+        async with live_server(tmp_path, avatar, access={"required": "always", "secret": secret}) as server:
+            admin = sign(secret, Grant("admin", expires_s=until_s))
+            server.http.headers["Authorization"] = f"Bearer {admin}"
+            session = await server.start_session()
+            with pytest.raises(ConnectionError, match="no_token"):
+                await watch(server.address, session, seconds=0.5)
+            with pytest.raises(PermissionError, match="another session"):
+                other = sign(secret, Grant("view", "other", until_s))
+                await watch(server.address, session, seconds=0.5, token=other)
+            viewer = sign(secret, Grant("view", session, until_s))
+            seen = await watch(server.address, session, seconds=0.5, token=viewer)
+            assert seen.frames > 2
+            assert not seen.draw_to_decoded_ms  # asking for time codes is driving
+            driver = sign(secret, Grant("drive", session, until_s))
+            assert (await watch(server.address, session, seconds=1.0, token=driver)).draw_to_decoded_ms
 
     run(main())
 
