@@ -139,8 +139,8 @@ def test_a_viewer_with_a_token(avatar: Avatar, tmp_path: Path) -> None:
             session = await server.start_session()
             with pytest.raises(ConnectionError, match="no_token"):
                 await watch(server.address, session, seconds=0.5)
+            other = sign(secret, Grant("view", "other", until_s))
             with pytest.raises(PermissionError, match="another session"):
-                other = sign(secret, Grant("view", "other", until_s))
                 await watch(server.address, session, seconds=0.5, token=other)
             viewer = sign(secret, Grant("view", session, until_s))
             seen = await watch(server.address, session, seconds=0.5, token=viewer)
