@@ -47,7 +47,8 @@ async def watch(address: str, session: str, token: str | None = None) -> AsyncIt
 async def next_picture(track: MediaStreamTrack) -> av.VideoFrame:
     """The next picture of ``watch``; raises ConnectError when none comes."""
     try:
-        frame = await asyncio.wait_for(track.recv(), PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            frame = await track.recv()
     except TimeoutError as error:
         raise ConnectError(f"no picture arrived within {PATIENCE_S:g} s") from error
     except MediaStreamError as error:

@@ -96,7 +96,7 @@ async def publish(port: int, name: str, degrees: float, rate_hz: float = 60.0) -
     while not myself.cancelling():  # a client that cannot say goodbye raises MqttError in the place of the cancellation
         with contextlib.suppress(MqttError):
             async with rig(port, name) as client:
-                while True:
+                while not myself.cancelling():  # Python 3.11 swallows one now and then (wait_for)
                     await client.publish(f"lhm-live/default/{name}/pose", bones(sequence, arms))
                     sequence += 1
                     await asyncio.sleep(1 / rate_hz)

@@ -101,7 +101,8 @@ class Visitor:
         """Luma of the last of the next ``frames`` pictures."""
         frame: Any = None
         for _ in range(frames):
-            frame = await asyncio.wait_for(self.tracks[0].recv(), 10.0)
+            async with asyncio.timeout(10.0):
+                frame = await self.tracks[0].recv()
         return luma(frame)
 
     async def see_until(self, wanted: Callable[[np.ndarray], bool], frames: int = 150) -> np.ndarray:

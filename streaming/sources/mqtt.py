@@ -36,6 +36,7 @@ _KEEPALIVE_S = 5
 _SOONEST_S, _LATEST_S = 0.1, 1.5
 """Pause before a broker is tried again: at first, and at most."""
 _UNREAD = 256
+_STOP_S = 1.0
 _RETAINED_S = 0.3
 """So soon after subscribing a broker has handed over what it keeps."""
 _MOST_RIGS = 100
@@ -147,8 +148,9 @@ class MqttSource:
                 yield sample
 
     async def _stop(self) -> None:
-        self._listening.cancel()
-        await asyncio.wait([self._listening])
+        while not self._listening.done():  # Python 3.11's wait_for, which aiomqtt uses, may swallow a cancellation
+            self._listening.cancel()
+            await asyncio.wait([self._listening], timeout=_STOP_S)
 
     async def _listen(self, tls: ssl.SSLContext | None, ready: "asyncio.Future[None]") -> None:
         pause_s = _SOONEST_S

@@ -88,7 +88,7 @@ def test_damaged_offers_are_answered_or_refused_and_never_kept(avatar: Avatar, t
 
 def test_offers_that_are_never_followed_up_are_given_up(avatar: Avatar, tmp_path: Path) -> None:
     async def main() -> None:
-        limits = {"rtc": {"connect_timeout_s": 1.0}, "server": {"max_viewers": 12}}
+        limits = {"rtc": {"connect_timeout_s": 3.0}, "server": {"max_viewers": 12}}
         async with live_server(tmp_path, avatar, **limits) as server, AsyncExitStack() as stack, visit() as model:
             session = await server.start_session()
             viewer = await server.watch(session, stack)

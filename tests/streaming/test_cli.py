@@ -25,7 +25,8 @@ needs_shared = pytest.mark.skipif(not MOTIONS.is_dir(), reason="real motions of 
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    # wide, so that no path is broken
+    return CliRunner(env={"COLUMNS": "250"}).invoke(cli.app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import math
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -95,7 +94,11 @@ def test_parts_come_from_their_drivers() -> None:
         async with merge(body=(("body", "hands"), body), face=(("face",), face)) as source:
             assert body.open
             assert face.open
-            pose = (await watch(source, 1.2))[-1]
+            async with asyncio.timeout(10):
+                async for sample in source:
+                    pose = pose_of(sample)
+                    if np.allclose(pose.rotvec[JOINTS["body"]], 0.1, atol=1e-6) and np.allclose(pose.expression, 0.2):
+                        break  # both have eased in
             for part, value in (("body", 0.1), ("hands", 0.1), ("face", 0.2)):
                 np.testing.assert_allclose(pose.rotvec[JOINTS[part]], value, atol=1e-6)  # type: ignore[index]
             np.testing.assert_array_equal(pose.rotvec[JOINTS["head"]], relaxed_pose().rotvec[JOINTS["head"]])
@@ -112,14 +115,14 @@ def test_a_part_eases_in_and_out_and_never_snaps() -> None:
         body, face = Metronome(0.1), Metronome(1.0)
         face.speaks = False
         async with merge(body=(("body",), body), face=(("head", "face"), face)) as source:
-            poses = await watch(source, 0.8)
+            poses = await watch(source, 1.5)
             rest = relaxed_pose().rotvec
             np.testing.assert_allclose(poses[-1].rotvec[JOINTS["head"]], rest[JOINTS["head"]], atol=1e-6)
             face.speaks = True
-            poses += await watch(source, 1.2)
+            poses += await watch(source, 2.0)
             np.testing.assert_allclose(poses[-1].rotvec[JOINTS["head"]], 1.0, atol=1e-6)
             face.speaks = False
-            poses += await watch(source, 1.2)
+            poses += await watch(source, 2.0)
             np.testing.assert_allclose(poses[-1].rotvec[JOINTS["head"]], rest[JOINTS["head"]], atol=1e-6)
             turns = [
                 rotvec_to_matrix(a.rotvec.astype(np.float64)).swapaxes(1, 2)
@@ -127,7 +130,10 @@ def test_a_part_eases_in_and_out_and_never_snaps() -> None:
                 for a, b in itertools.pairwise(poses)
             ]
             cosines = (np.trace(np.array(turns), axis1=-2, axis2=-1) - 1) / 2
-            assert math.degrees(np.arccos(np.clip(cosines, -1, 1)).max()) < 30
+            degrees = np.degrees(np.arccos(np.clip(cosines, -1, 1))).max(axis=1)
+            elapsed_s = np.diff([pose.timestamp_s for pose in poses])
+            # 99 degrees in 0.6 s, at most half again as fast as that on average, however rarely a busy machine looks
+            assert np.all(degrees < 5 + 1.6 * 99 / 0.6 * elapsed_s)
 
     run(main())
 

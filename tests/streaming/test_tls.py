@@ -69,7 +69,7 @@ def test_the_page_comes_over_https_and_signals_over_wss(avatar: Avatar, tmp_path
                 assert (await hear(socket, "state"))["id"] == session
 
     async def main() -> None:
-        await server._serve(config, visit)
+        await server._serve(config, visit, None)
 
     run(main())
     assert seen[0].startswith("https://localhost:")  # of the certificate's names the first that is none of many

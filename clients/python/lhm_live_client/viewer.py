@@ -81,7 +81,8 @@ async def watch(
             )
         began: float | None = None
         while began is None or time.monotonic() - began < seconds:
-            frame: Any = await asyncio.wait_for(tracks[0].recv(), _PATIENCE_S)
+            async with asyncio.timeout(_PATIENCE_S):
+                frame: Any = await tracks[0].recv()
             now_ms = time.time() * 1e3
             began = time.monotonic() if began is None else began
             seen.frames, seen.size = seen.frames + 1, (frame.width, frame.height)
