@@ -91,16 +91,17 @@ def test_every_joint_is_in_one_part() -> None:
 def test_parts_come_from_their_drivers() -> None:
     async def main() -> None:
         body, face = Metronome(0.1), Metronome(0.2)
+        driven: list[tuple[Part, float]] = [("body", 0.1), ("hands", 0.1), ("face", 0.2)]
         async with merge(body=(("body", "hands"), body), face=(("face",), face)) as source:
             assert body.open
             assert face.open
             async with asyncio.timeout(10):
                 async for sample in source:
                     pose = pose_of(sample)
-                    if np.allclose(pose.rotvec[JOINTS["body"]], 0.1, atol=1e-6) and np.allclose(pose.expression, 0.2):
-                        break  # both have eased in
-            for part, value in (("body", 0.1), ("hands", 0.1), ("face", 0.2)):
-                np.testing.assert_allclose(pose.rotvec[JOINTS[part]], value, atol=1e-6)  # type: ignore[index]
+                    if all(np.allclose(pose.rotvec[JOINTS[part]], value, atol=1e-6) for part, value in driven):
+                        break  # they have eased in
+            for part, value in driven:
+                np.testing.assert_allclose(pose.rotvec[JOINTS[part]], value, atol=1e-6)
             np.testing.assert_array_equal(pose.rotvec[JOINTS["head"]], relaxed_pose().rotvec[JOINTS["head"]])
             np.testing.assert_allclose(pose.transl, 0.1)
             np.testing.assert_allclose(pose.expression, 0.2)
