@@ -19,7 +19,7 @@ SYSTEM_PACKAGES := libegl1 libgles2 libgl1 libglib2.0-0
 demo: $(VENV)/product streaming/web/index.html
 	@if [ -t 1 ] && [ -z "$$CI" ]; then $(BIN)/lhm-live demo; else $(BIN)/lhm-live demo --check -o demo.mp4; fi
 
-test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn streaming/web/index.html
+test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn $(VENV)/sfu streaming/web/index.html
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -60,6 +60,10 @@ $(VENV)/broker: | $(VENV)/bin/python
 
 $(VENV)/turn: | $(VENV)/bin/python
 	@command -v turnserver >/dev/null || sh tools/install_system_packages.sh coturn || echo "without coturn the tests through a TURN server are skipped"
+	@touch $@
+
+$(VENV)/sfu: | $(VENV)/bin/python
+	@{ command -v janus && command -v ip; } >/dev/null || sh tools/install_system_packages.sh janus iproute2 || echo "without Janus the tests of an audience are skipped"
 	@touch $@
 
 $(VENV)/product: $(BUILT_FROM) | $(VENV)/bin/python $(VENV)/system

@@ -21,7 +21,7 @@ FILLED = {
     "ACCESS_SECRET": "a" * 64,
     "TURN_SECRET": "b" * 64,
     "MQTT_PASSWORD": "c" * 32,
-    "JANUS_ADMIN_KEY": "d" * 64,
+    "JANUS_SECRET": "d" * 64,
 }
 
 
@@ -48,6 +48,8 @@ def test_the_servers_variables_are_settings(monkeypatch: pytest.MonkeyPatch, tmp
     assert config.rtc.turn is not None
     assert config.rtc.turn.urls == ("turn:avatars.example.org:3478",)
     assert config.mqtt.password is not None
+    assert config.relay["audience"].kind == "janus"
+    assert config.server.drain_s < 60  # the time to stop
 
 
 def test_every_service_is_built_from_a_file_here_and_may_do_little() -> None:

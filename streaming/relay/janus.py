@@ -125,7 +125,8 @@ class Mountpoint:
         """
         handle = self._handle(viewer)
         await self._janus.send(handle, {"request": "start"}, {"type": "answer", "sdp": answer})
-        self._ends.pop(viewer).cancel()
+        if timer := self._ends.pop(viewer, None):
+            timer.cancel()
         if lasts_s is not None:
             self._end_after(viewer, lasts_s)
         at_once = {"mid": "v", "min_delay": 0, "max_delay": 0}
@@ -163,7 +164,7 @@ async def publish_to_janus(relay: JanusRelay, tracks: Tracks, on_live: Callable[
         BackendError: Janus refuses, cannot be reached, or has gone.
     """
     secret = None if relay.secret is None else relay.secret.get_secret_value()
-    async with open_janus(relay.url, secret) as (janus, listening):
+    async with open_janus(relay.url, secret) as janus:
         handle = await janus.attach()
         await _remove_abandoned(janus, handle, relay)
         mountpoint = Mountpoint(janus, relay)
@@ -174,7 +175,7 @@ async def publish_to_janus(relay: JanusRelay, tracks: Tracks, on_live: Callable[
             streams.append(await open_stream(*ports["audio"], _AUDIO_TYPE))
             on_live(mountpoint)
             await until_one_ends(
-                listening,
+                janus.until_gone(),
                 janus.keep_alive(),
                 _send_pictures(tracks.pictures, streams[0], relay.codec),
                 _send_sound(tracks.sound, streams[1]),

@@ -32,6 +32,8 @@ class JanusSession:
         self._known = {} if secret is None else {"apisecret": secret}
         self._asked: dict[str, asyncio.Queue[Message]] = {}
         self._on_hangup: dict[int, Callable[[], None]] = {}
+        self._gone = asyncio.Event()
+        self._why = ""
 
     async def begin(self) -> None:
         """Open the session; ``listen`` runs by then."""
@@ -62,16 +64,24 @@ class JanusSession:
         return said, answer.get("jsep", {})
 
     async def listen(self) -> None:
-        """Take in what Janus says until it goes; raises BackendError then."""
+        """Take in what Janus says until it goes."""
+        self._why = "Janus has closed the connection"
         try:
             async for text in self._socket:
                 self._hear(json.loads(text))
-            raise BackendError("Janus has closed the connection")
         except (WebSocketException, OSError, ValueError) as error:
-            raise BackendError(f"Janus has gone: {error}") from error
+            self._why = f"Janus has gone: {error}"
+        except BackendError as error:
+            self._why = str(error)
         finally:
+            self._gone.set()
             for answers in self._asked.values():
-                answers.put_nowait({"janus": "error", "error": {"reason": "it has gone", "code": 0}})
+                answers.put_nowait({"janus": "gone"})
+
+    async def until_gone(self) -> None:
+        """Wait until Janus goes; raises BackendError then."""
+        await self._gone.wait()
+        raise BackendError(self._why)
 
     async def keep_alive(self) -> None:
         """Ask Janus every few seconds whether it is there; raises BackendError when it does not say so."""
@@ -90,6 +100,8 @@ class JanusSession:
 
     async def _ask(self, message: Message, *, is_taken: bool = False) -> Message:
         """The answer to a message; where ``is_taken``, that Janus has taken it in (ack) is answer enough."""
+        if self._gone.is_set():
+            raise BackendError(self._why)
         transaction = secrets.token_hex(8)
         answers = self._asked[transaction] = asyncio.Queue()
         try:
@@ -104,6 +116,8 @@ class JanusSession:
             raise BackendError(f"Janus has gone: {error}") from error
         finally:
             del self._asked[transaction]
+        if answer["janus"] == "gone":
+            raise BackendError(self._why)
         if answer["janus"] == "error":
             fault = answer.get("error", {})
             raise BackendError(f"Janus refuses: {fault.get('reason')} ({fault.get('code')})")
@@ -111,8 +125,8 @@ class JanusSession:
 
 
 @asynccontextmanager
-async def open_janus(url: str, secret: str | None) -> AsyncIterator[tuple[JanusSession, "asyncio.Task[None]"]]:
-    """A session with the Janus at ``url`` (ws: or wss:), and a task that fails when Janus goes.
+async def open_janus(url: str, secret: str | None) -> AsyncIterator[JanusSession]:
+    """A session with the Janus at ``url`` (ws: or wss:).
 
     Raises:
         BackendError: it cannot be reached, or wants another secret.
@@ -128,11 +142,9 @@ async def open_janus(url: str, secret: str | None) -> AsyncIterator[tuple[JanusS
     listening = asyncio.create_task(session.listen(), name="listen to Janus")
     try:
         await session.begin()
-        yield session, listening
+        yield session
     finally:
         listening.cancel()
         await asyncio.wait([listening])
         with contextlib.suppress(WebSocketException, OSError):
             await socket.close()
-        if not listening.cancelled():
-            listening.exception()  # has been noticed

@@ -18,7 +18,8 @@ from streaming.session import Session
 State = Literal["connecting", "live", "waiting"]
 
 _FIRST_WAIT_S: Final = 0.25
-_LONGEST_WAIT_S: Final = 5.0
+_LONGEST_WAIT_S: Final = {"janus": 1.0, "whip": 5.0}
+"""A Janus is ours; other people's servers are spared."""
 _STEADY_S: Final = 10.0
 """After so long a relay counts as one that works, and is sought again at once."""
 
@@ -42,7 +43,7 @@ class Relaying:
 
     async def run(self) -> None:
         """Publish until cancelled, or the session ends; whatever happens to the relay is tried again."""
-        wait_s = _FIRST_WAIT_S
+        wait_s, told = _FIRST_WAIT_S, None
         while not self._session.ended.is_set():
             self.state, self._live_at = "connecting", None
             try:
@@ -57,11 +58,11 @@ class Relaying:
             self.state = "waiting"
             if self._was_steady():
                 wait_s = _FIRST_WAIT_S
-            _log.warning(
-                "relay lost", session=self._session.id, relay=self.name, reason=self.problem, again_in_s=wait_s
-            )
+            if self.problem != told or self._live_at is not None:  # not the same every second
+                _log.warning("relay lost", session=self._session.id, relay=self.name, reason=self.problem)
+            told = self.problem
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S[self.relay.kind])
 
     async def _publish(self) -> None:
         tracks = subscribe(self._session, self.relay)

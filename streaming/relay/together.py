@@ -5,9 +5,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def until_one_ends(*works: "Coroutine[Any, Any, None] | asyncio.Task[None]") -> None:
+async def until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
     """Run all until the first one returns or fails, and raise what it raised; the others are cancelled."""
-    tasks = [work if isinstance(work, asyncio.Task) else asyncio.create_task(work) for work in works]
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -1,6 +1,7 @@
 """Sessions on their way to an audience: by a real Janus, and by WHIP."""
 
 import asyncio
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,14 +16,20 @@ from aiortc import RTCSessionDescription
 from apart import needs_own_network, run_apart
 from janus_server import RELAY, SECRET, needs_janus, run_janus
 from live import LiveServer, Visitor, live_server, run, visit
+from typer.testing import CliRunner
 
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.errors import InvalidInputError
+from streaming import cli
+from streaming.app import WEB
 from streaming.audio import Microphone
+from streaming.bench.chromium import open_page
 from streaming.config import load_config
 from streaming.lowlatency import connected
+from streaming.relay.janus_session import open_janus
 
 NOT_LOOPBACK = {"loopback": "never"}
+FRAMES = "document.getElementById('video').getVideoPlaybackQuality().totalVideoFrames"
 SPOKEN = b"\xfc" + bytes(40)
 """An Opus packet of 20 ms."""
 
@@ -58,17 +65,47 @@ async def see_motion(visitor: Visitor) -> None:
     await visitor.see_until(lambda picture: bool(np.abs(picture - before).max() > 40))
 
 
+async def leave_mountpoint(number: int, secret: str) -> None:
+    """What a server leaves behind that crashed."""
+    media = [{"type": "video", "mid": "v", "pt": 96, "codec": "h264", "port": 0}]
+    body = {"request": "create", "type": "rtp", "id": number, "description": "lhm-live", "secret": secret}
+    async with open_janus("ws://127.0.0.1:8188", SECRET) as janus:
+        await janus.send(await janus.attach(), {**body, "media": media})
+
+
+async def mountpoints() -> list[int]:
+    """The numbers of those that there are."""
+    async with open_janus("ws://127.0.0.1:8188", SECRET) as janus:
+        said, _ = await janus.send(await janus.attach(), {"request": "list"})
+    return [stream["id"] for stream in said["list"]]
+
+
+def lhm_live(*arguments: str) -> str:
+    """What the program prints."""
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 @needs_janus
 @needs_own_network
-def test_an_audience_by_janus_and_janus_dies(avatar: Avatar, tmp_path: Path) -> None:
+def test_an_audience_by_janus_and_janus_dies(avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    relays = {"hall": RELAY, "stranger": {"kind": "janus", "secret": "a guess"}}
+
     async def main() -> None:
         async with AsyncExitStack() as stack:
             janus = await stack.enter_async_context(run_janus(tmp_path))
             server = await stack.enter_async_context(
-                live_server(tmp_path, avatar, relay={"hall": RELAY}, rtc=NOT_LOOPBACK, server={"linger_s": 1.0})
+                live_server(tmp_path, avatar, relay=relays, rtc=NOT_LOOPBACK, server={"linger_s": 1.0})
             )
+            await leave_mountpoint(7, SECRET)
+            await leave_mountpoint(8, "another one's")
+            monkeypatch.setattr("streaming.relay.janus._ABANDONED_MS", 100)
+            await asyncio.sleep(0.2)
             session = await server.start_session(source="replay", replay="wave", relay="hall", audio=True)
             await relay_state(server, session, "live")
+            known = await mountpoints()
+            assert (7 in known, 8 in known, len(known)) == (False, True, 2)
             eight = [await watch_relay(server, session, stack) for _ in range(8)]
             for visitor in eight:
                 await see_motion(visitor)
@@ -107,7 +144,38 @@ def test_an_audience_by_janus_and_janus_dies(avatar: Avatar, tmp_path: Path) -> 
 
             assert (await server.http.patch(f"/api/sessions/{session}", json={"relay": "off"})).json()["relay"] is None
             assert (await server.http.get(f"/api/sessions/{session}/relay")).status_code == 404
+            assert await mountpoints() == []
+            await server.http.patch(f"/api/sessions/{session}", json={"relay": "stranger"})
+            assert "Unauthorized" in (await relay_state(server, session, "waiting"))["problem"]
             await direct.see()
+
+    run_apart(main())
+
+
+@needs_janus
+@needs_own_network
+@pytest.mark.skipif(not (WEB / "view.html").is_file(), reason="the page is not built (make web)")
+@pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chromium here")
+def test_a_page_watches_by_janus_and_comes_back(avatar: Avatar, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            janus = await stack.enter_async_context(run_janus(tmp_path))
+            server = await stack.enter_async_context(
+                live_server(tmp_path, avatar, relay={"hall": RELAY}, rtc=NOT_LOOPBACK)
+            )
+            session = await server.start_session(source="replay", replay="wave", relay="hall")
+            page = await stack.enter_async_context(open_page(f"{server.address}/view/{session}?via=janus"))
+            await page.wait_for("window.lhm?.phase().name === 'live'", 30.0)
+            assert (await relay_state(server, session, "live"))["viewers"] == 1
+            assert server.services.sessions._peers == {}  # nothing comes from us
+            await janus.end(signal.SIGKILL)
+            await page.wait_for("lhm.phase().name !== 'live'")
+            await janus.start()
+            await page.wait_for("lhm.phase().name === 'live'")
+            shown = await page.evaluate(FRAMES)
+            await page.wait_for(f"{FRAMES} > {shown + 15}")
+            await server.http.delete(f"/api/sessions/{session}")
+            await page.wait_for("lhm.phase().name === 'ended'")
 
     run_apart(main())
 
@@ -175,7 +243,10 @@ def test_published_by_whip_and_again_when_it_breaks(avatar: Avatar, tmp_path: Pa
 
 
 def test_what_cannot_be_relayed_is_refused(avatar: Avatar, tmp_path: Path) -> None:
-    relays = {"hall": RELAY, "out": {"kind": "whip", "url": "http://127.0.0.1:9/whip"}}
+    relays = {
+        "hall": {**RELAY, "url": "ws://127.0.0.1:9"},
+        "out": {"kind": "whip", "url": "http://127.0.0.1:9/whip/KEY"},
+    }
 
     async def main() -> None:
         async with live_server(tmp_path, avatar, relay=relays) as server:
@@ -186,12 +257,17 @@ def test_what_cannot_be_relayed_is_refused(avatar: Avatar, tmp_path: Path) -> No
             refused = await server.http.patch(f"/api/sessions/{session}", json={"relay": "none"})
             assert refused.status_code == 422
             waiting = await relay_state(server, session, "waiting")
-            assert "ws://127.0.0.1:8188" in waiting["problem"]
+            assert "ws://127.0.0.1:9" in waiting["problem"]
             assert SECRET not in str(waiting)
             refused = await server.http.post(f"/api/sessions/{session}/relay/viewers")
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "relay_waiting")
-            await server.http.patch(f"/api/sessions/{session}", json={"relay": "out"})
+            said = await asyncio.to_thread(lhm_live, "relay", session, "out", "--server", server.address)
+            assert f"{session} goes to out" in said
             await relay_state(server, session, "waiting")
+            said = await asyncio.to_thread(lhm_live, "relay", session, "--server", server.address)
+            assert "out (whip) is" in said
+            assert "http://127.0.0.1:9 does not answer" in said
+            assert "KEY" not in said  # addresses of ingests have keys in them
             refused = await server.http.post(f"/api/sessions/{session}/relay/viewers")
             assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_relay")
 

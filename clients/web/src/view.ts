@@ -1,8 +1,8 @@
 /**
- * The bare viewer, /view/{session}: the session as it is, background and all. live/showing.ts has its parameters, and
- * splats/instead.ts those of a page that draws the avatar itself.
+ * The bare viewer, /view/{session}: the session as it is, background and all. live/showing.ts has its parameters,
+ * splats/instead.ts those of a page that draws the avatar itself, live/relayed.ts that of one that watches by a relay.
  */
-import type { Link } from './live/link'
+import { showRelayed } from './live/relayed'
 import { sessionOfPage, showSession } from './live/showing'
 import type { Phase } from './live/phase'
 import { drawInstead } from './splats/instead'
@@ -11,7 +11,7 @@ import { button, byId, region } from './studio/dom'
 const PATIENCE_MS = 3000
 const status = region('status')
 let saying: ReturnType<typeof setTimeout> | undefined
-let link: Link | undefined
+let link: { phase: Phase } | undefined
 
 /** Short breaks are nobody's business. */
 function say(phase: Phase): void {
@@ -34,6 +34,8 @@ const screen = {
 const showVideo = () => {
   link = showSession(screen, false, say)
 }
-const drawn = new URLSearchParams(location.search).get('render') === 'client'
-if (drawn) void drawInstead(sessionOfPage(), screen.video, showVideo)
+const query = new URLSearchParams(location.search)
+const drawn = query.get('render') === 'client'
+if (query.get('via') === 'janus') link = showRelayed(screen, say)
+else if (drawn) void drawInstead(sessionOfPage(), screen.video, showVideo)
 else showVideo()

@@ -35,6 +35,11 @@ describe('the life of a connection', () => {
     expect(run([{ type: 'start' }, refuse('busy')])).toMatchObject({ name: 'waiting' })
   })
 
+  it('comes back at once where the session has moved', () => {
+    const phase = run([{ type: 'start' }, { type: 'picture' }, { type: 'bye', reason: 'moved' }])
+    expect(phase).toEqual({ name: 'connecting', attempt: 1 })
+  })
+
   it('ends on a bye, and can be started again', () => {
     const ended = run([{ type: 'start' }, { type: 'picture' }, { type: 'bye', reason: 'stopped' }])
     expect(ended).toEqual({ name: 'ended', reason: 'stopped' })

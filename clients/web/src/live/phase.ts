@@ -27,6 +27,9 @@ export type Event =
   | { type: 'bye'; reason: string }
   | { type: 'stop' }
 
+/** A goodbye of a machine that has handed the session on: the same address leads to the next one. */
+const MOVED = 'moved'
+
 /** Refusals that trying again cannot change. */
 const FINAL = new Set(['unknown_session', 'no_token', 'bad_token', 'token_expired', 'forbidden'])
 
@@ -37,7 +40,8 @@ export function nextPhase(phase: Phase, event: Event, random: number = Math.rand
     case 'stop':
       return { name: 'off' }
     case 'bye':
-      return phase.name === 'off' ? phase : { name: 'ended', reason: event.reason }
+      if (phase.name === 'off') return phase
+      return event.reason === MOVED ? { name: 'connecting', attempt: 1 } : { name: 'ended', reason: event.reason }
     case 'picture':
       return phase.name === 'connecting' ? { name: 'live' } : phase
     case 'lost': {

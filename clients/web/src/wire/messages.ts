@@ -123,6 +123,8 @@ export interface SessionState extends SessionSettings {
   recording: string | null
   /** Whether viewers may have the avatar, to draw it themselves. */
   share_avatar: boolean
+  /** Which relay of the server's it goes to. */
+  relay: string | null
 }
 
 /** Who is shown, and what moves them. */
