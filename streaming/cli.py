@@ -48,6 +48,12 @@ COMMANDS: Final = {
         "Play a motion file to a session, a broker or VTuber software, as if it were a live rig.",
         _LIVE,
     ),
+    "relay": Place(
+        "relay_command",
+        "relay",
+        "Publish a session by a Janus or by WHIP, to a large audience.",
+        _LIVE,
+    ),
     "camera": Place(
         "camera_command",
         "camera",

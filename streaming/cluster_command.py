@@ -13,7 +13,13 @@ AddressOption = Annotated[str, typer.Option("--cluster", metavar="ADDRESS", help
 
 @app.callback()
 def cluster() -> None:
-    """Look after the machines that sessions run on: docs/cluster.md."""
+    """Look after the machines that sessions run on (serve --cluster).
+
+    \b
+    [bold]Examples[/bold]
+      lhm-live cluster nodes --config cluster.yaml
+      lhm-live cluster drain 10.0.0.7 --config cluster.yaml
+    """
 
 
 @app.command()

@@ -152,6 +152,8 @@ def _own_address() -> str:
 def _application(config: Config, cluster: str | None) -> FastAPI:
     if cluster is None:
         return create_app(config)
+    if cluster == "local":  # Ray's word for "keep to 127.0.0.1", which it reads when it is imported
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         from streaming.cluster.gateway import create_gateway  # noqa: PLC0415 - Ray is imported for nothing else
     except ModuleNotFoundError as error:

@@ -15,9 +15,10 @@ from lhm_runtime.reconstruction.view import View
 
 _DEPTH_SLACK_M = 0.012
 _LEAST_COSINE = 0.12
-_RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _STRANGE_BEYOND = 0.4, 24, 0.2, 0.1
-"""Where the head turns away like this, what is seen must be like one of the colours seen squarely nearby: a fit a few
-millimetres off reads the collar on the jaw, hair on the cheek beyond the nose, and shadow on ears."""
+_RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _SHADE_COUNTS = 0.45, 24, 0.09, 0.4
+"""Where the head turns away like this, what is seen must be like one of the colours seen squarely nearby, of whose
+difference brightness counts for a share, as skin lies in shade: a fit a few millimetres off reads the collar on the
+jaw, hair on the cheek beyond the nose, and shadow on ears."""
 _SKIN_COSINES = (0.15, 0.5)
 """Skin of the head is not believed where it turns away more than the first of these, fully from the second on."""
 _EDGE_PX, _EDGE_M = 1.2, 0.004
@@ -98,8 +99,9 @@ def observe(
     low, high = _SKIN_COSINES
     confidence = np.where(seen & head & ~hairy, np.clip((cosine - low) / (high - low), 0, 1), confidence)
     rgb = read_colours(view.extended, image[:, :2])
+    shown = confidence > 0
     confidence[_strange_rims(rgb, confidence, cosine, points, head & ~hairy)] = 0
-    spilt = find_spill(rgb, confidence > 0, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
+    spilt = find_spill(rgb, shown, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
     return Observation(rgb, np.where(spilt, 0.0, confidence), cosine)
 
 
@@ -116,10 +118,21 @@ def _strange_rims(
     if len(firm) < _RIM_NEIGHBOURS or len(rim) == 0:
         return np.zeros(0, np.int64)
     near = firm[cKDTree(points[firm]).query(points[rim], k=_RIM_NEIGHBOURS)[1]]
-    unlike = np.linalg.norm(rgb[near] - rgb[rim, None], axis=2)
-    limit = np.where(cosine[rim] > 0, _STRANGE, _STRANGE_BEYOND)
-    strange: np.ndarray = rim[np.sort(unlike, axis=1)[:, 2] > limit]
+    unlike = colour_change(rgb[rim, None], rgb[near], _SHADE_COUNTS)
+    strange: np.ndarray = rim[np.sort(unlike, axis=1)[:, 2] > _STRANGE]
     return strange
+
+
+def colour_change(
+    one: Float[np.ndarray, "... 3"], other: Float[np.ndarray, "... 3"], of_brightness: float | Float[np.ndarray, "..."]
+) -> Float64[np.ndarray, "..."]:
+    """Difference between colours, of which brightness counts for a share: the same dye in shade is darker alone."""
+    step = one - other
+    direction = other / np.maximum(np.linalg.norm(other, axis=-1, keepdims=True), 1e-9)
+    brighter = (step * direction).sum(axis=-1)
+    dyed = np.linalg.norm(step - brighter[..., None] * direction, axis=-1)
+    change: np.ndarray = np.hypot(dyed, of_brightness * brighter)
+    return change
 
 
 _LIMB = np.array([0, 1, 1, 2, 3, 2, 3, 4, 4, 4, 4])

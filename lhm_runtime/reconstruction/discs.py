@@ -9,7 +9,8 @@ from lhm_runtime.reconstruction.anatomy import FEET, HANDS, Anatomy, Part, smoot
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples, scatter, thin
 
-_OVERSAMPLING = 2.5
+_OVERSAMPLING = 5.0
+"""With fewer candidates gaps stay between the samples, through which the other side shows as freckles."""
 _SHARE = {"head": 0.25, "hands": 0.07, "feet": 0.07}
 _FACE, _SEEN = 2.5, 1.8
 """How much denser the face is than the head, and what a photo shows than what none does."""

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, OTHER_SIDE, Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples
-from lhm_runtime.reconstruction.colouring import smooth_over
+from lhm_runtime.reconstruction.colouring import colour_change, smooth_over
 from lhm_runtime.reconstruction.draping import solve_sparse
 from lhm_runtime.reconstruction.hair import Head, fill_hair
 
@@ -233,7 +233,7 @@ def _hair(
             like = np.linalg.norm(rgb[seen] - typical, axis=1) < np.linalg.norm(rgb[seen] - tone, axis=1)
             seen = seen[like] if like.sum() > _ENOUGH else seen
     head = Head.of(surface.rest, anatomy)
-    return fill_hair(rgb[seen], template[seen], template[hair], surface.samples.points[hair], head)
+    return fill_hair(rgb[seen], surface.samples.points[seen], surface.samples.points[hair], head)
 
 
 def _step_at_border(
@@ -258,7 +258,7 @@ def _step_at_border(
         for colours in (rgb, guess)
     )
     head = np.isin(anatomy.part, (Part.HEAD, Part.NECK))
-    change = _material_change(seen_rgb, guessed_rgb, np.where(head, _SHADED, 1.0))
+    change = colour_change(seen_rgb, guessed_rgb, np.where(head, _SHADED, 1.0))
     mean_step = (seen_rgb - guessed_rgb) * np.exp(-((change / _SAME_MATERIAL) ** 4))[:, None]
     # for a ring of six at distance h, mean - centre is h^2 / 4 of the Laplacian
     around = anatomy.average @ surface.rest
@@ -272,15 +272,3 @@ def _step_at_border(
     )
     carried: np.ndarray = samples.interpolate(faces, bent)
     return carried
-
-
-def _material_change(
-    one: Float[np.ndarray, "v 3"], other: Float[np.ndarray, "v 3"], of_brightness: Float[np.ndarray, " v"]
-) -> Float64[np.ndarray, " v"]:
-    """Difference between colours, of which brightness counts for a share: the same dye in shade is darker alone."""
-    step = one - other
-    direction = other / np.maximum(np.linalg.norm(other, axis=1, keepdims=True), 1e-9)
-    brighter = (step * direction).sum(axis=1)
-    dyed = np.linalg.norm(step - brighter[:, None] * direction, axis=1)
-    change: np.ndarray = np.hypot(dyed, of_brightness * brighter)
-    return change

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
@@ -30,8 +31,9 @@ _LONGEST_M, _WIDEST_M = 0.65, 0.19
 """Hair is looked for so far below the top of the scalp, and so far beside it."""
 _COVERS_M = 0.012
 """What is no further out than this beyond a stroke, nor further beside it, lies under hair."""
-_METRIC, _MEDIAN_OF = np.array([0.35, 1, 0.12]), 40
-"""Round the head is nearer than along it; of how many colours a guess is the median."""
+_LEVEL_M, _LEVEL_COUNT, _REARMOST = 0.01, 240, 3
+"""Heights at which hair nobody saw is guessed; from how many colours, and that one in so many of these, the furthest
+back, tell: what falls over a forehead lies in another light, and may be no hair under a hat."""
 _FINE_M, _LOCK_M, _ALONG_M = 0.004, 0.014, 0.12
 """Sizes of strands and locks across, and of both along."""
 _STREAKS = (0.03, 0.14)
@@ -211,18 +213,44 @@ def fill_hair(
     rgb: Float[np.ndarray, "k 3"],
     seen: Float[np.ndarray, "k 3"],
     wanted: Float[np.ndarray, "n 3"],
-    points: Float[np.ndarray, "n 3"],
     head: Head,
 ) -> Float64[np.ndarray, "n 3"]:
-    """Colours of hair nobody saw: medians of seen hair of the same height, in strands.
+    """Colours of hair nobody saw: what each side shows furthest back at the same height, mixed behind, in strands.
 
     Args:
         rgb: colours of seen hair.
-        seen: where on the template they are.
-        wanted: where on the template colours are wanted.
-        points: the same on the draped head, which strands run over.
+        seen: where on the draped head they are.
+        wanted: where on it colours are wanted.
     """
-    k = min(_MEDIAN_OF, len(seen))
-    near = cKDTree(seen * _METRIC).query(wanted * _METRIC, k=k)[1].reshape(len(wanted), k)
-    filled: np.ndarray = np.median(rgb[near], axis=1) * streaks(head, points, contrast_of(rgb))[:, None]
-    return filled
+    azimuth, _, height = head.polar(seen)
+    at_azimuth, _, at_height = head.polar(wanted)
+    left = (0.5 + 0.5 * np.sin(at_azimuth.clip(-np.pi / 2, np.pi / 2)))[:, None]
+    sides = [_at_heights(rgb[own], np.abs(azimuth[own]), height[own], at_height) for own in _sides(azimuth)]
+    mixed: np.ndarray = left * sides[0] + (1 - left) * sides[1]
+    return mixed * streaks(head, wanted, contrast_of(rgb))[:, None]
+
+
+def _sides(azimuth: Float[np.ndarray, " k"]) -> tuple[Int64[np.ndarray, " i"], Int64[np.ndarray, " j"]]:
+    """Indices of what is on the left and on the right; of all, where one side shows too little."""
+    left, right = np.flatnonzero(azimuth > 0), np.flatnonzero(azimuth <= 0)
+    if len(left) < _LEAST_PALETTE:
+        return right, right
+    return left, right if len(right) >= _LEAST_PALETTE else left
+
+
+def _at_heights(
+    rgb: Float[np.ndarray, "k 3"],
+    away: Float[np.ndarray, " k"],
+    height: Float[np.ndarray, " k"],
+    wanted: Float[np.ndarray, " n"],
+) -> Float64[np.ndarray, "n 3"]:
+    """Medians of the colours at each height, of those furthest back (least ``away`` from it)."""
+    levels = np.arange(height.min(), height.max() + _LEVEL_M, _LEVEL_M)
+    colours = np.empty((len(levels), 3))
+    k = min(_LEVEL_COUNT, len(rgb))
+    for row, level in enumerate(levels):
+        near = np.argpartition(np.abs(height - level), k - 1)[:k]
+        rear = near[np.argpartition(away[near], k // _REARMOST)[: k // _REARMOST + 1]]
+        colours[row] = np.median(rgb[rear], axis=0)
+    colours = gaussian_filter1d(colours, 1.5, axis=0, mode="nearest")
+    return np.stack([np.interp(wanted, levels, colours[:, c]) for c in range(3)], axis=1)

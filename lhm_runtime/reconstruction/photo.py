@@ -52,6 +52,8 @@ class Photo:
     """What is unsure, one sentence each."""
     focal_px: float
     """Focal length: the camera's own where the file says it, else a usual one for the picture that this is cut from."""
+    matte_given: bool = False
+    """Whether the matte is the photo's own, a mask or a model's, and so not to be questioned."""
 
 
 def read_photo(
@@ -146,6 +148,7 @@ def see_person(
         shot=shot_of(landmarks),
         warnings=list_doubts(picture, matted, landmarks, people=count, scale=scale),
         focal_px=scale * (_USUAL_FOCAL * max(rgb.shape[:2]) if focal_px is None else focal_px),
+        matte_given=known is not None or matte is not None,
     )
 
 

@@ -5,9 +5,10 @@
 - ``draping``: the body grows into clothes and hair until it fills the matte;
 - ``discs``: Gaussians spread over that surface;
 - ``colouring``: colours where a photo shows them, and ``filling`` where none does;
-- ``hair``, ``curtain``: where hair is, and how it hangs round the head;
+- ``hair``, ``hairline``, ``curtain``: where hair is, and how it hangs round the head;
 - ``mouth_and_eyes``, ``attachments``: what is behind lids and lips, and what sticks out;
-- ``edges``, ``splats``: nothing hangs out of the matte, and the drawn picture answers the photo.
+- ``edges``, ``splats``: nothing hangs out of the matte, and the drawn picture answers the photo;
+- ``complexion``: skin of the head where it turns away, without streaks.
 
 What each needs to know of the body is in ``anatomy``, and of a photo in ``view``.
 """
@@ -32,6 +33,7 @@ from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals, wid
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch, concatenate, cover
 from lhm_runtime.reconstruction.carrying import carried_weights, pose_patch, rig_patch
 from lhm_runtime.reconstruction.colouring import Blend, Observation, blend, match_exposure, observe
+from lhm_runtime.reconstruction.complexion import even_out
 from lhm_runtime.reconstruction.curtain import MOST_SHARE as HUNG_SHARE
 from lhm_runtime.reconstruction.curtain import hang_hair
 from lhm_runtime.reconstruction.discs import disc_sizes, sample_normals, spread
@@ -40,19 +42,20 @@ from lhm_runtime.reconstruction.edges import draw_in
 from lhm_runtime.reconstruction.filling import Surface, fill_unseen
 from lhm_runtime.reconstruction.fitting import BodyFit
 from lhm_runtime.reconstruction.hair import HairImage, Head, find_hair, on_scalp, under_hair
+from lhm_runtime.reconstruction.hairline import falls_over
 from lhm_runtime.reconstruction.mesh_image import MeshImage, draw_mesh
 from lhm_runtime.reconstruction.mouth_and_eyes import INSIDE_SHARE, colour_eyes, in_openings, make_inside
 from lhm_runtime.reconstruction.photo import Photo
 from lhm_runtime.reconstruction.pockets import hidden_hands
 from lhm_runtime.reconstruction.progress import Progress, split
 from lhm_runtime.reconstruction.skirts import hang_skirt, hem_height
-from lhm_runtime.reconstruction.splats import solve_colours, weigh
+from lhm_runtime.reconstruction.splats import damp_ringing, solve_colours, weigh
 from lhm_runtime.reconstruction.view import View, make_view
 
 MIN_COUNT = 4_000
 """Fewer Gaussians than this cannot show the eyes."""
 
-_SHAPE_PX_PER_M, _COLOUR_PX_PER_M = 450.0, 600.0
+_SHAPE_PX_PER_M, _COLOUR_PX_PER_M = 450.0, 900.0
 """Resolutions at which the outline is followed and colours are read."""
 _SOLVE_PX = 560
 """Height of the person, pixels, at which colours are solved for: about what avatars are shown at."""
@@ -66,7 +69,7 @@ _FLAT = np.array([1.0, 1.0, 0.25])
 """Sizes of a disc along and across the surface."""
 _STAGES: Mapping[str, tuple[float, float]] = {
     "filling the outline": (0.9, 0.0),
-    "laying Gaussians": (0.75, 0.05),
+    "laying Gaussians": (1.0, 0.05),
     "reading colours": (0.15, 0.2),
     "inferring the unseen": (0.4, 0.0),
     "matching the photo": (0.5, 0.3),
@@ -115,9 +118,7 @@ def project(
     # further photos are of another moment and their fits a few centimetres off: measured on people known from all
     # sides, their outlines make the shape worse than the guess from the first one's
     rest = fill_matte(views[0].limited(_SHAPE_PX_PER_M, bare), bare, anatomy)
-    joints = body.rest_joints(betas).astype(np.float64)
-    for joint, ball in (("left_eye_smplhf", anatomy.left_eye), ("right_eye_smplhf", anatomy.right_eye)):
-        joints[JOINT_INDEX[joint]] += (rest - bare)[ball].mean(axis=0)
+    joints = _joints(body.rest_joints(betas), rest - bare, anatomy)
 
     laying(0.0)
     views = [view.limited(_COLOUR_PX_PER_M, rest) for view in views]
@@ -135,6 +136,7 @@ def project(
 
     reading(0.0)
     hairy = on_scalp(surface.template, (surface.part == Part.HEAD) & ~surface.face, body, anatomy)
+    hairy |= falls_over(views[0], meshes[0], hair, surface, anatomy)
     hidden = [hidden_hands(view, rest, anatomy)[anatomy.faces[samples.triangles, 0]] for view in views]
     seen, rim = _observe_all(views, meshes, hidden, surface, hairy, anatomy)
     on_head = np.isin(surface.part, (Part.HEAD, Part.NECK))
@@ -162,7 +164,12 @@ def project(
     person = draw_in(views[0], person, weights, _held(views[0], rest, person, anatomy), anatomy)
     avatar = rig_patch(person, weights, joints, body, anatomy, _metadata(body, photos))
     freedom, limit = _may_move(seen, blended, confidence, on_head, inside_count, len(attached.means))
-    rgb = _answer(views, [o.gain for o in seen], blended, avatar, freedom, limit, matching)
+    rgb = damp_ringing(
+        _answer(views, [o.gain for o in seen], blended, avatar, freedom, limit, matching),
+        avatar.gaussians,
+        np.flatnonzero(on_head),
+    )
+    rgb[: len(hairy)] = _even(rgb[: len(hairy)], hairy | under, seen, surface, anatomy)
     return replace(avatar, gaussians=replace(avatar.gaussians, rgb=rgb))
 
 
@@ -223,6 +230,16 @@ def _carry(
         return views, vertex_weights
     vertex_weights = hang_skirt(vertex_weights, bare, hem, anatomy)
     return [view.carried_by(vertex_weights) for view in views], vertex_weights
+
+
+def _joints(
+    joints: Float32[np.ndarray, "55 3"], moved: Float64[np.ndarray, "v 3"], anatomy: Anatomy
+) -> Float64[np.ndarray, "55 3"]:
+    """Joints of the draped body: the eyes went with their lids."""
+    placed = joints.astype(np.float64)
+    for joint, ball in (("left_eye_smplhf", anatomy.left_eye), ("right_eye_smplhf", anatomy.right_eye)):
+        placed[JOINT_INDEX[joint]] += moved[ball].mean(axis=0)
+    return placed
 
 
 def _look_into(
@@ -326,6 +343,19 @@ def _strange_to_hair(
     points = surface.samples.interpolate(anatomy.faces, view.posed(surface.rest))
     strange: np.ndarray = (seen.facing < _RIM_FACING) & ~hair.at(view.project(points)[:, :2])
     return strange
+
+
+def _even(
+    rgb: Float32[np.ndarray, "n 3"],
+    hairy: Bool[np.ndarray, " n"],
+    seen: Sequence[Observation],
+    surface: Surface,
+    anatomy: Anatomy,
+) -> Float32[np.ndarray, "n 3"]:
+    """Colours without streaks on what no photo sees squarely of the head's bare skin."""
+    bare = (surface.part == Part.HEAD) & ~hairy
+    facing = np.max([observation.facing for observation in seen], axis=0)
+    return even_out(rgb, bare, facing, surface.samples, anatomy)
 
 
 def _colour_limit(facing: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -2,14 +2,15 @@
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
+from scipy.spatial import cKDTree
 
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.rasterizer.cpu.colours import pull_colours
 from lhm_runtime.rasterizer.cpu.scene import PixelWeights
 from lhm_runtime.reconstruction.view import View
-from lhm_runtime.types import Camera
+from lhm_runtime.types import Camera, Gaussians
 
 _ROUNDS = 20
 _RELAXATION = 1.2
@@ -17,6 +18,22 @@ _LEAST_WEIGHT = 1e-3
 """Smaller weights are half of all, and 0.3 % of the light."""
 _ENOUGH_PIXELS = 1.5
 """Gaussians that show in fewer pixels follow them less: they would overshoot."""
+_AROUND, _OVERSHOOT = 12, 0.04
+"""Neighbours that say which colours there are; how far beyond them a colour may go."""
+
+
+def damp_ringing(
+    solved: Float32[np.ndarray, "n 3"], before: Gaussians, chosen: Int64[np.ndarray, " k"]
+) -> Float32[np.ndarray, "n 3"]:
+    """Solved colours, those chosen kept within the colours that they and their neighbours had before, and a bit beyond.
+
+    Least squares sharpen edges by overshooting on both sides, which shows as beads along a hairline when seen closely.
+    """
+    means, rgb = before.means[chosen], before.rgb[chosen]
+    around = rgb[cKDTree(means).query(means, k=range(1, min(_AROUND, len(means)) + 1))[1]]
+    damped = solved.copy()
+    damped[chosen] = np.clip(solved[chosen], around.min(axis=1) - _OVERSHOOT, around.max(axis=1) + _OVERSHOOT)
+    return damped
 
 
 def weigh(view: View, avatar: Avatar) -> sp.csr_array:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc import RTCRtpReceiver, RTCSessionDescription
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -52,10 +52,6 @@ class Served:
         """CPU seconds its process has used, those of threads that have ended among them."""
         return process_cpu_s(self.process)
 
-    def loop_cpu_s(self) -> float:
-        """Those of its event loop alone."""
-        return int(Path(f"/proc/{self.process}/task/{self.process}/schedstat").read_text().split()[0]) / 1e9
-
 
 @dataclass(slots=True)
 class Received:
@@ -66,8 +62,6 @@ class Received:
     downloaded: int = 0
     """Bytes of what each took before the first message, as they came over the line."""
 
-
-_Call = Callable[[httpx.AsyncClient, RTCPeerConnection], Coroutine[Any, Any, None]]
 
 Watch = Callable[[str, str, int, Connection], Coroutine[Any, Any, None]]
 """Comes ``n`` times to a session, says so, and then what it has received whenever it is asked."""
@@ -107,17 +101,23 @@ def cores_used(seconds: float, *clocks: Callable[[], float]) -> list[float]:
 
 
 @contextmanager
-def serve_session(
-    folder: Path, avatar: Avatar, wish: NewSession, relays: Mapping[str, Any] | None = None
-) -> Iterator[Served]:
-    """Serve one session of the avatar ``builtin`` in a process of its own; ``relays`` as in the settings."""
+def serve_session(folder: Path, avatar: Avatar, wish: NewSession) -> Iterator[Served]:
+    """Serve one session of the avatar ``builtin`` in a process of its own."""
     store = AvatarStore(folder / "avatars")
     save_avatar(avatar, store.avatar_path("builtin"))
     facts = AvatarFacts("Built-in", avatar.metadata.reconstructor, avatar.metadata.created_at)
     write_facts(store.facts_path("builtin"), facts)
-    with _process(partial(_serve, folder, wish.model_dump_json(), dict(relays or {}))) as (link, process):
+    with _process(partial(_serve, folder, wish.model_dump_json())) as (link, process):
         address, session = _receive(link)
         yield Served(address, session, process)
+
+
+def find_janus() -> str:
+    """The program; raises BackendError where it is not installed."""
+    program = shutil.which("janus")
+    if program is None:
+        raise BackendError("Janus is not installed: apt-get install janus")
+    return program
 
 
 @contextmanager
@@ -127,9 +127,7 @@ def run_janus(settings: Path, secret: str) -> Iterator[Callable[[], float]]:
     Raises:
         BackendError: it is not installed, or does not run.
     """
-    program = shutil.which("janus")
-    if program is None:
-        raise BackendError("Janus is not installed: apt-get install janus")
+    program = find_janus()
     with tempfile.TemporaryFile() as log:
         command = [program, "--configs-folder", str(settings.absolute()), f"--apisecret={secret}"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -173,7 +171,8 @@ async def watch_poses(address: str, session: str, viewers: int, link: Connection
             async with coming:
                 async with http.stream("GET", f"/api/sessions/{session}/avatar") as answer:
                     answer.raise_for_status()
-                    received.downloaded += sum([len(chunk) async for chunk in answer.aiter_raw()])
+                    async for chunk in answer.aiter_raw():
+                        received.downloaded += len(chunk)
                 url = f"{address.replace('http', 'ws', 1)}/v1/poses/{session}"
                 return await stack.enter_async_context(connect(url, proxy=None))
 
@@ -186,35 +185,6 @@ async def watch_poses(address: str, session: str, viewers: int, link: Connection
 
 async def watch_video(address: str, session: str, viewers: int, link: Connection) -> None:
     """People who come by WHEP; they count packets, and neither decode nor ask for repeats."""
-    lowlatency.install("only")
-
-    async def call(http: httpx.AsyncClient, connection: RTCPeerConnection) -> None:
-        connection.addTransceiver("video", direction="recvonly")
-        await connection.setLocalDescription(await connection.createOffer())
-        offer = connection.localDescription.sdp
-        answer = await http.post(f"/whep/{session}", content=offer, headers={"content-type": "application/sdp"})
-        answer.raise_for_status()
-        await connection.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
-
-    await _receive_video(call, address, viewers, link)
-
-
-async def watch_relay(address: str, session: str, viewers: int, link: Connection) -> None:
-    """People who come by the session's Janus, likewise."""
-    lowlatency.install("never")  # Janus has no address there
-
-    async def call(http: httpx.AsyncClient, connection: RTCPeerConnection) -> None:
-        invited = await http.post(f"/api/sessions/{session}/relay/viewers")
-        invited.raise_for_status()
-        await connection.setRemoteDescription(RTCSessionDescription(invited.json()["sdp"], "offer"))
-        await connection.setLocalDescription(await connection.createAnswer())
-        answer = {"sdp": connection.localDescription.sdp}
-        (await http.put(invited.headers["location"], json=answer)).raise_for_status()
-
-    await _receive_video(call, address, viewers, link)
-
-
-async def _receive_video(call: _Call, address: str, viewers: int, link: Connection) -> None:
     received = Received()
 
     async def count(receiver: RTCRtpReceiver, packet: Any, arrival_time_ms: int) -> None:  # noqa: ARG001
@@ -222,11 +192,17 @@ async def _receive_video(call: _Call, address: str, viewers: int, link: Connecti
         received.bytes += len(packet.payload)
 
     RTCRtpReceiver._handle_rtp_packet = count  # type: ignore[method-assign, assignment]
+    lowlatency.install("only")
     async with AsyncExitStack() as stack, httpx.AsyncClient(base_url=address, timeout=30.0, trust_env=False) as http:
         for _ in range(viewers):
             connection = lowlatency.make_peer_connection()
             stack.push_async_callback(connection.close)
-            await call(http, connection)
+            connection.addTransceiver("video", direction="recvonly")
+            await connection.setLocalDescription(await connection.createOffer())
+            offer = connection.localDescription.sdp
+            answer = await http.post(f"/whep/{session}", content=offer, headers={"content-type": "application/sdp"})
+            answer.raise_for_status()
+            await connection.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
             await lowlatency.connected(connection)
         await _answer(link, received)
 
@@ -258,7 +234,7 @@ def _attend(watch: Watch, address: str, session: str, viewers: int, link: Connec
         asyncio.run(watch(address, session, viewers, link))
 
 
-def _serve(folder: Path, wish: str, relays: dict[str, Any], link: Connection) -> None:
+def _serve(folder: Path, wish: str, link: Connection) -> None:
     async def host(services: Services, address: str) -> None:
         live = await services.sessions.start(NewSession.model_validate_json(wish))
         link.send((address, live.id))
@@ -271,7 +247,6 @@ def _serve(folder: Path, wish: str, relays: dict[str, Any], link: Connection) ->
         video={"hardware": False},
         server={"port": 0, "linger_s": 3600.0, "max_viewers": 1000},
         log={"level": "error"},
-        relay=relays,
     )
     run_with(config, host)
 

@@ -1,32 +1,34 @@
 """``lhm-live bench capacity``: what a session costs a server, and what each viewer more costs, by the way of watching.
 
-Costs are CPU seconds a second, that is cores: on a busy machine they stay what they are, as wall times would not.
+Costs are CPU seconds a second, that is cores: other work on the machine blurs them less than it does wall times.
 """
 
 import asyncio
 import json
-import secrets
+import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Final
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from lhm_runtime.avatar import Avatar
+from lhm_runtime.errors import BackendError
 from lhm_runtime.reconstruction.builtin_person import build_person
 from streaming.bench import fanout, session
-from streaming.bench.audience import cores_used, gather, run_janus, serve_session, watch_poses, watch_relay, watch_video
+from streaming.bench.audience import cores_used, find_janus, gather, serve_session, watch_poses, watch_video
 from streaming.bench.machine import this_machine
 from streaming.bench.session import Driver
 from streaming.config import Log
+from streaming.encoder import CLOCK_HZ, check_picture_size
 from streaming.logs import configure_logging
+from streaming.relay.rtp import open_stream
 from streaming.settings import NewSession
 
 USE: Final = 0.7
@@ -35,7 +37,8 @@ USE: Final = 0.7
 _DRIVERS: Final[tuple[Driver, ...]] = ("replay", "browser", "webcam")
 _GRAIN: Final = 10
 _SETTLE_S: Final = 2.0
-_LARGE: Final = 1280
+_FED: Final = 2000
+"""Pictures sent to a relay."""
 _HEADERS_BYTES: Final = {"video": 28 + 12 + 8 + 10, "drawn": 52 + 4}
 """Of each packet: UDP/IP, RTP with its extensions, SRTP's tag; TCP/IP with time stamps, websocket."""
 _RTP_BYTES: Final = 1200
@@ -86,9 +89,12 @@ def capacity(
     [bold]Examples[/bold]
       lhm-live bench capacity
       lhm-live bench capacity --janus deploy/janus
-      lhm-live bench capacity --json > capacity.json && python benchmarks/scaling.py --costs capacity.json
+      lhm-live bench capacity --janus deploy/janus --json > capacity.json
       lhm-live bench capacity --width 720 --height 1280 --bitrate 4000000
     """
+    check_picture_size(width, height)
+    if janus is not None:
+        find_janus()  # now, not in some minutes
     configure_logging(Log(level="warning"))  # standard output is for the report
     settings = _Settings(width, height, fps, bitrate, seconds, rounds, viewers, drawing, joiners, janus)
     report = measure(build_person(gaussians), settings)
@@ -109,22 +115,41 @@ def measure(avatar: Avatar, settings: _Settings) -> dict[str, Any]:
         ways["video"].append(_measure_video(avatar, settings))
         ways["drawn"].append(_measure_drawn(avatar, settings))
         if settings.janus is not None:
-            ways.setdefault("relayed", []).append(_measure_relayed(avatar, settings, settings.janus))
+            ways.setdefault("relayed", []).append(_measure_relayed(settings, settings.janus))
+    return {
+        "machine": machine,
+        "settings": {**asdict(settings), "janus": settings.janus is not None, "gaussians": len(avatar)},
+        **sum_up(sessions, ways),
+    }
+
+
+def sum_up(
+    sessions: Mapping[str, Sequence[Mapping[str, float]]], ways: Mapping[str, Sequence[Mapping[str, float]]]
+) -> dict[str, Any]:
+    """Medians of the rounds, and what follows from them.
+
+    Raises:
+        BackendError: a viewer seems to cost nothing, so much else went on.
+    """
     costs = {driver: _medians(runs) for driver, runs in sessions.items()}
     viewers = {way: _medians(runs) for way, runs in ways.items()}
+    for way, cost in viewers.items():
+        if cost["viewer_cores"] <= 0:
+            raise BackendError(
+                f"a further viewer ({way}) seems to cost {cost['viewer_cores']} cores: the machine is too busy for "
+                "this; use more --viewers, --drawing, --seconds or --rounds"
+            )
     # a session that nobody has drawn: what the recording's costs so, and what another driver has to have solved
     undrawn = viewers["drawn"].pop("session_cores")
     for cost in costs.values():
         cost["undrawn_cores"] = round(undrawn + cost["pose_cores"] - costs["replay"]["pose_cores"], 5)
     return {
-        "machine": machine,
-        "settings": {**asdict(settings), "janus": settings.janus is not None, "gaussians": len(avatar)},
         "sessions": costs,
         "viewers": viewers,
         "per_core_at_70_percent": {
             "sessions": {driver: round(USE / cost["cores"], 2) for driver, cost in costs.items()},
             "undrawn_sessions": {driver: round(USE / cost["undrawn_cores"], 1) for driver, cost in costs.items()},
-            "viewers": {way: int(USE / cost["viewer_cores"]) for way, cost in viewers.items()},
+            "viewers": {way: int(round(USE / cost["viewer_cores"], 6)) for way, cost in viewers.items()},
         },
     }
 
@@ -145,20 +170,7 @@ def _measure_session(avatar: Avatar, settings: _Settings, driver: Driver) -> dic
 
 
 def _measure_video(avatar: Avatar, settings: _Settings) -> dict[str, float]:
-    report = fanout.measure(
-        settings.viewers,
-        settings.width,
-        settings.height,
-        "h264",
-        settings.fps,
-        settings.bitrate_bps,
-        _GRAIN,
-        settings.seconds,
-        rounds=1,
-    )
-    many = report[f"viewers_{settings.viewers}"]
-    carried_bps = 1e6 * many["mbps_per_viewer"]
-    headers_bps = carried_bps / _RTP_BYTES * _HEADERS_BYTES["video"]
+    sent = _fan_out(settings, None)
     # pictures are few, so that what is seen is the coming
     wish = _wish(settings, "idle", fps=1)
     with (
@@ -169,10 +181,62 @@ def _measure_video(avatar: Avatar, settings: _Settings) -> dict[str, float]:
     ):
         join_cpu_s = audience.came_cpu_s / settings.joiners
     return {
-        "viewer_cores": report["cpu_ms_per_frame_and_further_viewer"] * settings.fps / 1e3,
+        "viewer_cores": sent["cpu_ms_per_frame_and_further_viewer"] * settings.fps / 1e3,
         "join_cpu_s": round(join_cpu_s, 5),
-        "mbit_per_second": round(1e-6 * (carried_bps + headers_bps), 3),
         "join_megabytes": 0.0,
+        **_line(sent, settings),
+    }
+
+
+def _measure_relayed(settings: _Settings, janus: Path) -> dict[str, float]:
+    """By way of a Janus; viewers' costs are its, not ours."""
+    sent = _fan_out(settings, janus)
+    return {
+        "viewer_cores": sent["janus_cpu_ms_per_frame_and_further_viewer"] * settings.fps / 1e3,
+        "join_megabytes": 0.0,
+        **_line(sent, settings),
+        "feed_cores": round(asyncio.run(_feed(settings)), 5),
+    }
+
+
+async def _feed(settings: _Settings) -> float:
+    """Cores of sending pictures to a relay: here to a socket that nobody reads."""
+    count = max(1, round(settings.bitrate_bps / settings.fps / 8 / _RTP_BYTES))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        port = sink.getsockname()[1]
+        stream = await open_stream("127.0.0.1", (port, port), payload_type=96)
+        start = time.thread_time()
+        for picture in range(_FED):
+            stream.send([bytes(_RTP_BYTES)] * count, picture * CLOCK_HZ // settings.fps, marked=True)
+            await asyncio.sleep(0)
+        used_s = time.thread_time() - start
+        stream.close()
+    return used_s / _FED * settings.fps
+
+
+def _fan_out(settings: _Settings, janus: Path | None) -> dict[str, Any]:
+    return fanout.measure(
+        settings.viewers,
+        settings.width,
+        settings.height,
+        "h264",
+        settings.fps,
+        settings.bitrate_bps,
+        _GRAIN,
+        settings.seconds,
+        rounds=1,
+        janus=janus,
+    )
+
+
+def _line(sent: Mapping[str, Any], settings: _Settings) -> dict[str, float]:
+    many = sent[f"viewers_{settings.viewers}"]
+    headers = _HEADERS_BYTES["video"] / _RTP_BYTES
+    return {
+        "mbit_per_second": round(float(many["mbps_per_viewer"]) * (1 + headers), 3),
+        "pictures_per_second": many["fps_per_viewer"],
+        "packets_lost_percent": many["packets_lost_percent"],
     }
 
 
@@ -203,35 +267,6 @@ def _measure_drawn(avatar: Avatar, settings: _Settings) -> dict[str, float]:
     }
 
 
-def _measure_relayed(avatar: Avatar, settings: _Settings, janus: Path) -> dict[str, float]:
-    """By way of a Janus: what feeding it costs our event loop at most, and what each viewer costs it."""
-    secret = secrets.token_hex(16)
-    relay = {"kind": "janus", "secret": secret, "bps": settings.bitrate_bps, "max_viewers": settings.viewers}
-    # without grain a person takes few bits, so a larger one is shown
-    large = {"width": _LARGE, "height": _LARGE, "framing": "head", "relay": "janus"}
-    wish = _wish(settings, "replay", fps=settings.fps).model_copy(update=large)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        run_janus(janus, secret) as sfu,
-        serve_session(Path(folder), avatar, wish, {"janus": relay}) as served,
-    ):
-        time.sleep(_SETTLE_S)
-        fed, loop, alone = cores_used(settings.seconds, served.cpu_s, served.loop_cpu_s, sfu)
-        with gather(served, watch_relay, settings.viewers) as audience:
-            first = audience.received()
-            (many,) = cores_used(settings.seconds, sfu)
-            last = audience.received()
-    packets = (last.messages - first.messages) / settings.seconds / settings.viewers
-    carried_bps = 8 * (last.bytes - first.bytes) / settings.seconds / settings.viewers
-    return {
-        "viewer_cores": round((many - alone) / settings.viewers, 6),
-        "join_cpu_s": round((audience.came_cpu_s - audience.came_s * fed) / settings.viewers, 5),
-        "mbit_per_second": round(1e-6 * (carried_bps + 8 * packets * _HEADERS_BYTES["video"]), 3),
-        "join_megabytes": 0.0,
-        "feed_cores": round(loop, 5),
-    }
-
-
 def _wish(settings: _Settings, driver: Driver, *, fps: int) -> NewSession:
     return NewSession(
         avatar="builtin",
@@ -243,7 +278,7 @@ def _wish(settings: _Settings, driver: Driver, *, fps: int) -> NewSession:
     )
 
 
-def _medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: round(median(run[key] for run in runs), 6) for key in runs[0]}
 
 
@@ -270,8 +305,10 @@ def _print(report: dict[str, Any]) -> None:
             f"viewer: {way}",
             f"{cost['viewer_cores']:.5f}",
             f"{carried['viewers'][way]}",
-            f"{1e3 * cost['join_cpu_s']:.1f}",
+            f"{1e3 * cost['join_cpu_s']:.1f}" if "join_cpu_s" in cost else "",
             f"{cost['mbit_per_second']:.3f}",
         )
+        if "feed_cores" in cost:
+            table.add_row("feeding a Janus", f"{cost['feed_cores']:.5f}", "", "", "")
     console.print(table)
     console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), style="dim")

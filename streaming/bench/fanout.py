@@ -6,17 +6,21 @@ import asyncio
 import json
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Annotated, Any, Final
+from pathlib import Path
+from secrets import token_hex
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import typer
 from aiortc import RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.rtcrtpreceiver import StreamStatistics
 from aiortc.rtp import RtpPacket
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
@@ -24,10 +28,15 @@ from lhm_runtime.errors import BackendError
 from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction.builtin_person import build_person
 from streaming import lowlatency
+from streaming.audio import AudioHub
+from streaming.bench.audience import run_janus
 from streaming.bench.machine import this_machine
 from streaming.encoder import CLOCK_HZ, Codec, EncodedFrame, EncoderThread, check_picture_size
 from streaming.film import draw, plan_film
 from streaming.hub import PacketHub
+from streaming.relay.janus import Mountpoint, publish_to_janus
+from streaming.relay.settings import JanusRelay
+from streaming.relay.tracks import Tracks
 
 _PICTURES: Final = 60
 _GAUSSIANS: Final = 20_000
@@ -45,6 +54,7 @@ class _Settings:
     bitrate_bps: int
     grain: int
     seconds: float
+    janus: Path | None
 
 
 def fanout(
@@ -59,6 +69,9 @@ def fanout(
     ] = 10,
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured, after two that are not.")] = 8.0,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="One and many viewers in turn; the best of each.")] = 2,
+    janus: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Let a Janus with these settings (deploy/janus) fan out.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure the CPU of the sending process for one viewer and for many, over real connections on this machine.
@@ -71,9 +84,10 @@ def fanout(
       lhm-live bench fanout --viewers 8
       lhm-live bench fanout --viewers 24 --width 720 --height 1280 --json
       lhm-live bench fanout --grain 0            a picture as easy as the person on a plain ground
+      lhm-live bench fanout --janus deploy/janus
     """
     check_picture_size(width, height)
-    report = measure(viewers, width, height, codec, fps, bitrate, grain, seconds, rounds)
+    report = measure(viewers, width, height, codec, fps, bitrate, grain, seconds, rounds, janus)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -90,10 +104,12 @@ def measure(
     grain: int,
     seconds: float,
     rounds: int,
+    janus: Path | None = None,
 ) -> dict[str, Any]:
     """Everything the command prints."""
-    settings = _Settings(viewers, width, height, codec, fps, bitrate_bps, grain, seconds)
-    report: dict[str, Any] = {"machine": asdict(this_machine()), "settings": asdict(settings) | {"rounds": rounds}}
+    settings = _Settings(viewers, width, height, codec, fps, bitrate_bps, grain, seconds, janus)
+    used = {**asdict(settings), "janus": janus is not None, "rounds": rounds}
+    report: dict[str, Any] = {"machine": asdict(this_machine()), "settings": used}
     runs: dict[int, list[dict[str, float]]] = {1: [], viewers: []}
     for _ in range(rounds):
         for number, measured in runs.items():
@@ -104,6 +120,9 @@ def measure(
     report["viewers_1"], report[f"viewers_{viewers}"] = one, many
     report["more_than_one_percent_of_a_core"] = round(further_ms * fps / 10, 1)
     report["cpu_ms_per_frame_and_further_viewer"] = round(further_ms / (viewers - 1), 3)
+    if janus is not None:
+        further_ms = many["janus_cpu_ms_per_frame"] - one["janus_cpu_ms_per_frame"]
+        report["janus_cpu_ms_per_frame_and_further_viewer"] = round(further_ms / (viewers - 1), 3)
     return report
 
 
@@ -137,7 +156,7 @@ def _send(settings: _Settings, link: Connection, results: Connection) -> None:
 
 async def _serve(settings: _Settings, link: Connection) -> dict[str, float]:
     pictures = _draw_pictures(settings)
-    lowlatency.install("only")
+    lowlatency.install(_loopback(settings))
     hub = PacketHub(
         EncoderThread(
             settings.width,
@@ -152,18 +171,48 @@ async def _serve(settings: _Settings, link: Connection) -> dict[str, float]:
     )
     connections: list[RTCPeerConnection] = []
     tasks = [asyncio.create_task(hub.run()), asyncio.create_task(_feed(hub, pictures, settings.fps))]
-    try:
-        for _ in range(settings.viewers):
-            connections.append(lowlatency.make_peer_connection())
-            await _invite(connections[-1], hub, settings.codec, link)
-        await asyncio.sleep(_WARM_UP_S)
-        return await _observe(connections, hub, settings, link)
-    finally:
-        for connection in connections:
-            await connection.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    with ExitStack() as stack:
+        try:
+            if settings.janus is None:
+                for _ in range(settings.viewers):
+                    connections.append(lowlatency.make_peer_connection())
+                    await _invite(connections[-1], hub, settings.codec, link)
+                janus_cpu_s: Callable[[], float] = lambda: 0.0  # noqa: E731
+            else:
+                secret = token_hex(16)
+                janus_cpu_s = stack.enter_context(run_janus(settings.janus, secret))
+                await _invite_to_janus(hub, settings, secret, link, tasks)
+            await asyncio.sleep(_WARM_UP_S)
+            return await _observe(connections, hub, settings, link, janus_cpu_s)
+        finally:
+            for connection in connections:
+                await connection.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _loopback(settings: _Settings) -> Literal["only", "never"]:
+    """Janus has no address there."""
+    return "only" if settings.janus is None else "never"
+
+
+async def _invite_to_janus(
+    hub: PacketHub, settings: _Settings, secret: str, link: Connection, tasks: list["asyncio.Task[None]"]
+) -> None:
+    relay = JanusRelay(kind="janus", secret=SecretStr(secret), codec=settings.codec, max_viewers=settings.viewers)
+    begun: asyncio.Queue[Mountpoint | None] = asyncio.Queue()
+    tracks = Tracks(hub.subscribe(), AudioHub(is_open=False).subscribe())
+    publishing = asyncio.create_task(publish_to_janus(relay, tracks, begun.put_nowait))
+    tasks.append(publishing)
+    mountpoint = await begun.get()
+    if mountpoint is None:
+        await publishing  # says why
+        raise BackendError("nothing is published to Janus any more")
+    for _ in range(settings.viewers):
+        viewer, offer = await mountpoint.invite()
+        link.send(offer)
+        await mountpoint.accept(viewer, await asyncio.to_thread(link.recv))
 
 
 async def _invite(connection: RTCPeerConnection, hub: PacketHub, codec: Codec, link: Connection) -> None:
@@ -177,26 +226,34 @@ async def _invite(connection: RTCPeerConnection, hub: PacketHub, codec: Codec, l
 
 
 async def _observe(
-    connections: Sequence[RTCPeerConnection], hub: PacketHub, settings: _Settings, link: Connection
+    connections: Sequence[RTCPeerConnection],
+    hub: PacketHub,
+    settings: _Settings,
+    link: Connection,
+    janus_cpu_s: Callable[[], float],
 ) -> dict[str, float]:
     link.send("count")
     lags: list[float] = []
     frames: list[EncodedFrame] = []
     end_counting = hub.tap(frames.append)
     bytes_before, cpu_before, start = await _bytes_sent(connections), _cpu_seconds(), time.perf_counter()
+    janus_before = janus_cpu_s()
     while (elapsed := time.perf_counter() - start) < settings.seconds:
         before = time.perf_counter()
         await asyncio.sleep(0.01)
         lags.append(time.perf_counter() - before - 0.01)
     cpu, sent = _cpu_seconds() - cpu_before, await _bytes_sent(connections) - bytes_before
+    janus_cpu = janus_cpu_s() - janus_before
     end_counting()
+    payload = sum(frame.packet.size for frame in frames)
     link.send("stop")
     seen = await asyncio.to_thread(link.recv)
     return {
         "cpu_percent_of_a_core": round(100 * cpu / elapsed, 1),
         "cpu_ms_per_frame": round(1e3 * cpu / max(1, len(frames)), 2),
+        "janus_cpu_ms_per_frame": round(1e3 * janus_cpu / max(1, len(frames)), 2),
         "encode_ms_median": round(float(np.median([frame.encode_ms for frame in frames])), 2),
-        "mbps_per_viewer": round(sent * 8e-6 / elapsed / len(connections), 2),
+        "mbps_per_viewer": round(8e-6 * (sent / len(connections) if connections else payload) / elapsed, 2),
         "fps_per_viewer": round(seen["fps"], 1),
         "packets_lost_percent": round(100 * seen["lost_share"], 2),
         "first_frame_ms_median": round(float(np.median(seen["first_frame_ms"])), 0),
@@ -251,7 +308,7 @@ class _Counts:
 
 async def _receive(settings: _Settings, link: Connection) -> None:
     """Viewers that count and report losses; repairing and decoding would take the sender's core away from it."""
-    lowlatency.install("only")
+    lowlatency.install(_loopback(settings))
     counts: dict[RTCRtpReceiver, _Counts] = {}
 
     async def count(receiver: RTCRtpReceiver, packet: RtpPacket, arrival_time_ms: int) -> None:  # noqa: ARG001
@@ -333,3 +390,5 @@ def _print(report: dict[str, Any]) -> None:
         f"{settings['viewers']} viewers cost {report['more_than_one_percent_of_a_core']} % of a core more than one: "
         f"{report['cpu_ms_per_frame_and_further_viewer']} ms a frame and further viewer"
     )
+    if settings["janus"]:
+        console.print(f"Janus: {report['janus_cpu_ms_per_frame_and_further_viewer']} ms a frame and further viewer")

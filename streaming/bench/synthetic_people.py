@@ -5,6 +5,7 @@ Reconstructed from their front, they can be compared with the truth from every s
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from lhm_runtime.avatar import Avatar
@@ -48,13 +49,26 @@ class SyntheticPerson:
                 joint_matrices(self.pose, self.avatar.rest_joints), self.pose.expression, camera, pixel_format="float"
             )
 
-    def photograph(self, yaw_deg: float = 0.0) -> np.ndarray:
-        """[h, w, 3] uint8: from the front, or from further round towards their left side; a wall and a floor behind."""
+    def photograph(self, yaw_deg: float = 0.0, oversampling: int = 1) -> np.ndarray:
+        """[h, w, 3] uint8: from the front, or from further round towards their left side; a wall and a floor behind.
+
+        Args:
+            yaw_deg: how far round.
+            oversampling: the person is drawn so many times larger and averaged, lest what is finer than a pixel, as
+                lashes, come out as wide as one.
+        """
         camera = self.camera_from(yaw_deg)
-        picture = self.draw(camera)
+        size = (camera.width, camera.height)
+        picture = cv2.resize(self.draw(_enlarge(camera, oversampling)), size, interpolation=cv2.INTER_AREA)
         wall = _wall(camera)
         photo: np.ndarray = picture[:, :, :3] + (1 - picture[:, :, 3:]) * wall
         return np.asarray(np.rint(255 * photo.clip(0, 1)), np.uint8)
+
+
+def _enlarge(camera: Camera, times: int) -> Camera:
+    """The same view on so many times as many pixels a side."""
+    fx, fy, cx, cy = (times * value for value in (camera.fx, camera.fy, camera.cx, camera.cy))
+    return Camera(camera.T_camera_world, fx, fy, cx, cy, times * camera.width, times * camera.height)
 
 
 def go_round(camera: Camera, pivot: np.ndarray, axis: np.ndarray, angle: float) -> Camera:

@@ -24,7 +24,7 @@ from streaming.config import Config
 from streaming.errors import RefusedError
 from streaming.settings import NewSession
 
-_LOOK_S: Final = 0.25
+_LOOK_S: Final = 0.5
 _SURVEY_S: Final = 1.0
 _STUCK_S: Final = 5.0
 """Neither Ray nor the storage is waited for any longer."""
@@ -48,6 +48,8 @@ class Keeper:
         self._seats: dict[str, Seat] = {}
         self._starting: dict[str, float] = {}
         """Seats of which nothing is known yet, and since when."""
+        self._names: set[str] = set()
+        """Of all seats that Ray has given room, or is to; also of those that it starts again."""
         self._nodes: dict[str, Node] = {}
         self._draining: set[str] = set()
         self._known: dict[str, Record] = {}
@@ -57,6 +59,8 @@ class Keeper:
         self._moving: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._surveyed = asyncio.Event()
+        self._fair_from = 0.0
+        """From then on silence is a seat's, and not for want of listening."""
 
     async def __aenter__(self) -> "Keeper":
         """Raises BackendError where there is no cluster, OSError where the storage cannot be used."""
@@ -165,7 +169,7 @@ class Keeper:
 
     async def _survey_seats(self) -> None:
         self._nodes = await _in_time(self._placement.nodes)
-        names = await _in_time(self._placement.seats)
+        names = self._names = await _in_time(self._placement.seats)
         for name in names - set(self._seats) - set(self._starting):
             self._starting[name] = time.monotonic()
             self._spawn(self._meet(name), f"meet {name}")
@@ -182,22 +186,29 @@ class Keeper:
         address = await self._placement.address(name)
         if address is not None and name in self._starting:
             seat = Seat(name, node_of(name), address, self._http)
-            if await seat.probe():
+            if await seat.probe(self._config.cluster.silence_s) == "heard":
                 self._seats[name] = seat
         self._starting.pop(name, None)
 
     async def _watch(self) -> None:
+        """Ask every seat how it is, each for itself: one that hangs delays no other."""
         while True:
-            began = time.monotonic()
-            await asyncio.gather(*(self._probe(seat) for seat in self._all))
+            for seat in self._all:
+                if not seat.asked:
+                    self._spawn(self._probe(seat), f"probe {seat.name}")
             self._mend()
-            await asyncio.sleep(max(_LOOK_S, began + 2 * _LOOK_S - time.monotonic()))
+            before = time.monotonic()
+            await asyncio.sleep(_LOOK_S)
+            if time.monotonic() - before > 2 * _LOOK_S:  # it is this gateway that hangs
+                self._fair_from = time.monotonic() + self._config.cluster.silence_s
 
     async def _probe(self, seat: Seat) -> None:
-        held = seat.state.session
-        if not await seat.probe():
+        held, seat.asked = seat.state.session, True
+        found = await seat.probe(self._config.cluster.silence_s)
+        seat.asked = False
+        if found == "gone":
             self._lose(seat, "nobody is there")
-        elif time.monotonic() - seat.heard_s > self._config.cluster.silence_s:
+        elif found == "silent" and time.monotonic() > self._fair_from:
             self._lose(seat, "it is silent")
             self._spawn(asyncio.to_thread(self._placement.kill, seat.name, restart=True), f"kill {seat.name}")
         elif held is not None and seat.state.session is None and held.id not in self._moving:
@@ -304,7 +315,7 @@ class Keeper:
         while time.monotonic() < until:
             now = time.monotonic()
             busy = [seat.node for seat in self._all if seat.state.session is not None or seat.name in self._reserved]
-            hung = {seat.node for seat in self._all if now - seat.heard_s > 4 * _LOOK_S}
+            hung = {seat.node for seat in self._all if now - seat.heard_s > 2 * _LOOK_S}
             free = [
                 seat
                 for seat in self._all
@@ -332,21 +343,21 @@ class Keeper:
                 for seat in self._all
             )
             starting = sum(node_of(name) == node.id for name in self._starting)
-            room = node.seats - sum(node_of(name) == node.id for name in (*self._seats, *self._starting))
+            room = node.seats - sum(node_of(name) == node.id for name in self._names)
             for _ in range(min(self._config.cluster.spares - idle - starting, room)):
                 await self._ask_for_seat(node)
 
     def _roomy(self) -> list[Node]:
         """Nodes with room for another seat."""
-        names = (*self._seats, *self._starting)
         return [
             node
             for node in self._nodes.values()
-            if node.id not in self._draining and sum(node_of(name) == node.id for name in names) < node.seats
+            if node.id not in self._draining and sum(node_of(name) == node.id for name in self._names) < node.seats
         ]
 
     async def _ask_for_seat(self, node: Node) -> str:
         name = await _in_time(self._placement.create, node)
+        self._names.add(name)
         self._starting[name] = time.monotonic()
         self._spawn(self._meet(name), f"meet {name}")
         return name

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +19,9 @@ PATH: Final = "/seat"
 _YEARS_S: Final = 10 * 365 * 86_400.0
 _BEGIN_S: Final = 20.0
 _RETIRE_S: Final = 5.0
-_PROBE_S: Final = 1.0
+
+Probed = Literal["heard", "silent", "gone"]
+"""Of a seat that was asked how it is; silent: not in time; gone: nobody is there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Seat:
         self.state = SeatState(session=None, generation=0, leaving=False)
         self.heard_s = time.monotonic()
         """When it last answered."""
+        self.asked = False
+        """Whether an answer is waited for."""
         self.lost = asyncio.Event()
         """Set when nothing is passed on to it any more."""
         self._http = http
@@ -71,17 +75,17 @@ class Seat:
         until_s = time.time() + _YEARS_S if grant.expires_s is None else grant.expires_s
         return sign(self.address.secret, Grant(grant.role, grant.session, until_s))
 
-    async def probe(self) -> bool:
-        """Ask how it is; False: nobody is there any more. One that says nothing in time may still be."""
+    async def probe(self, within_s: float) -> Probed:
+        """Ask how it is."""
         try:
-            answer = await self._http.get(self.address.url + PATH, headers=self._headers, timeout=_PROBE_S)
+            answer = await self._http.get(self.address.url + PATH, headers=self._headers, timeout=within_s)
             self.state = SeatState.model_validate_json(answer.raise_for_status().content)
-        except (httpx.ConnectTimeout, httpx.ReadTimeout, httpx.PoolTimeout):
-            return True
+        except httpx.TimeoutException:
+            return "silent"
         except (httpx.HTTPError, ValueError):  # ValueError: another program has its port by now
-            return False
+            return "gone"
         self.heard_s = time.monotonic()
-        return True
+        return "heard"
 
     async def begin(self, order: Order) -> None:
         """Begin a session in it.

@@ -107,6 +107,8 @@ class _Holder:
         """Until the process ends."""
         settings = uvicorn.Config(
             self._front,
+            interface="asgi3",
+            lifespan="on",
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,

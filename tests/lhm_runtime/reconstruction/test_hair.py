@@ -143,10 +143,21 @@ def test_unseen_hair_has_the_colours_seen_at_its_height(body, rest):
     head = Head.of(rest, study(body))
     height = np.linspace(0.0, 0.1, 400)
     ring = np.full(400, head.back)
-    seen = head.point(np.full(400, 3.0), ring, height)
+    seen = head.point(np.full(400, 1.8), ring, height)
     behind = head.point(np.zeros(400), ring, height)
     rgb = np.where(height[:, None] > 0.05, (0.8, 0.7, 0.3), HAIR)
-    filled = fill_hair(rgb, seen, behind, behind, head)
+    filled = fill_hair(rgb, seen, behind, head)
     sure = np.abs(height - 0.05) > 0.02
     assert np.abs(filled - rgb)[sure].max() < 0.3
     assert np.abs(filled - rgb)[sure].mean() < 0.06
+
+
+def test_unseen_hair_has_the_colours_of_each_side_and_none_from_over_the_forehead(body, rest):
+    head = Head.of(rest, study(body))
+    azimuth = np.concatenate([np.linspace(1.5, 1.9, 400), np.linspace(-1.9, -1.5, 400), np.linspace(2.8, 3.4, 400)])
+    height = np.tile(np.random.default_rng(0).uniform(0.02, 0.1, 400), 3)
+    light, dark, fringe = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.2, 0.1]), np.array([0.9, 0.7, 0.6])
+    seen = head.point(azimuth, np.full(1200, head.back), height)
+    behind = head.point(np.array([1.4, 0.0, -1.4]), np.full(3, head.back), np.full(3, 0.06))
+    filled = fill_hair(np.repeat([light, dark, fringe], 400, axis=0), seen, behind, head)
+    np.testing.assert_allclose(filled, [light, (light + dark) / 2, dark], rtol=0.25)

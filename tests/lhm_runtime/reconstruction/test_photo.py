@@ -17,6 +17,8 @@ from lhm_runtime.reconstruction.still_models import StillModels
 
 ASSETS = Path(lhm_runtime.__file__).parent / "assets"
 PERSON, PORTRAIT = ASSETS / "demo_person.png", ASSETS / "demo_portrait.png"
+WIDTH, HEIGHT = 1152, 1536
+"""Of the demo person's photo."""
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +38,14 @@ def pixels() -> np.ndarray:
 
 
 def test_a_whole_person(person: Photo) -> None:
-    assert person.rgb.shape == (1024, 768, 3)
-    assert person.alpha.shape == (1024, 768)
-    assert person.landmarks.image_size == (768, 1024)
+    assert person.rgb.shape == (HEIGHT, WIDTH, 3)
+    assert person.alpha.shape == (HEIGHT, WIDTH)
+    assert person.landmarks.image_size == (WIDTH, HEIGHT)
     assert person.shot == "full"
     assert person.warnings == ()
     assert person.landmarks.face_image is not None
     assert person.landmarks.left_hand_image is not None
-    assert person.focal_px == pytest.approx(1.2 * 1024)
+    assert person.focal_px == pytest.approx(1.2 * HEIGHT)
 
 
 def test_the_matte_is_the_person(person: Photo, pixels: np.ndarray) -> None:
@@ -89,10 +91,10 @@ def test_a_file_needs_no_models_of_the_caller(person: Photo) -> None:
 
 def test_each_of_several_people_can_be_chosen(pixels: np.ndarray, models: StillModels) -> None:
     """Three of them side by side, the middle one the largest, the right one the smallest."""
-    crowd = np.full((1024, 3 * 768, 3), 170, np.uint8)
+    crowd = np.full((HEIGHT, 3 * WIDTH, 3), 170, np.uint8)
     for k, share in enumerate((0.8, 1.0, 0.6)):
         small = cv2.resize(pixels, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-        crowd[1024 - small.shape[0] :, k * 768 : k * 768 + small.shape[1]] = small
+        crowd[HEIGHT - small.shape[0] :, k * WIDTH : k * WIDTH + small.shape[1]] = small
     heights = []
     for k in range(3):
         photo = see_person(crowd, person=k, models=models)
@@ -115,7 +117,7 @@ def test_one_person_is_one(pixels: np.ndarray, models: StillModels) -> None:
 def test_large_photos_are_cut_to_the_person(pixels: np.ndarray, models: StillModels) -> None:
     """Someone far away in a large photo keeps the pixels that the photo has of them."""
     photo = np.full((3000, 4000, 3), 172, np.uint8)
-    photo[1900:2924, 1500:2268] = pixels
+    photo[1900:2924, 1500:2268] = cv2.resize(pixels, (768, 1024), interpolation=cv2.INTER_AREA)
     seen = see_person(photo, models=models)
     rows = np.flatnonzero((seen.alpha > 0.5).any(axis=1))
     assert np.ptp(rows) > 900
@@ -129,10 +131,10 @@ def test_people_who_are_small_in_a_large_photo_are_found(pixels: np.ndarray, mod
 
 
 def test_frames_of_a_video_are_never_cut(pixels: np.ndarray, models: StillModels) -> None:
-    frame = np.full((2000, 1200, 3), 172, np.uint8)
-    frame[900:1924, 200:968] = pixels
+    frame = np.full((3000, 1800, 3), 172, np.uint8)
+    frame[1300 : 1300 + HEIGHT, 200 : 200 + WIDTH] = pixels
     seen = see_person(frame, models=models, crop=False)
-    assert seen.rgb.shape[:2] == (LARGEST_SIDE, round(1200 * LARGEST_SIDE / 2000))
+    assert seen.rgb.shape[:2] == (LARGEST_SIDE, round(1800 * LARGEST_SIDE / 3000))
 
 
 def test_small_photos_are_enlarged_and_doubted(pixels: np.ndarray, models: StillModels) -> None:
@@ -142,7 +144,7 @@ def test_small_photos_are_enlarged_and_doubted(pixels: np.ndarray, models: Still
 
 
 def test_the_photos_own_transparency_is_kept(person: Photo, pixels: np.ndarray, models: StillModels) -> None:
-    alpha = np.where(np.arange(1024)[:, None] < 600, person.alpha, 0).astype(np.float32)
+    alpha = np.where(np.arange(HEIGHT)[:, None] < 900, person.alpha, 0).astype(np.float32)
     hidden = np.where(alpha[:, :, None] > 0, pixels, [255, 0, 255]).astype(np.uint8)
     seen = see_person(hidden, alpha=alpha, models=models)
     np.testing.assert_array_equal(seen.alpha, alpha)
@@ -153,6 +155,8 @@ def test_a_mask_file_is_followed(person: Photo, models: StillModels, tmp_path: P
     Image.fromarray(mask).save(tmp_path / "mask.png")
     seen = read_photo(PERSON, mask_path=tmp_path / "mask.png", models=models)
     np.testing.assert_array_equal(seen.alpha, mask / 255)
+    assert seen.matte_given
+    assert not person.matte_given
     Image.fromarray(255 - mask).save(tmp_path / "mask.png")
     with pytest.raises(PhotoError, match=r"holds only .* of the points"):
         read_photo(PERSON, mask_path=tmp_path / "mask.png", models=models)
@@ -166,7 +170,7 @@ def test_another_matting_model_may_be_given(person: Photo, models: StillModels) 
         return (person.alpha > 0.5).astype(np.float32)
 
     seen = read_photo(PERSON, matte=matte, models=models)
-    assert asked == [(1024, 768, 3)]
+    assert asked == [(HEIGHT, WIDTH, 3)]
     np.testing.assert_array_equal(seen.alpha, (person.alpha > 0.5).astype(np.float32))
     with pytest.raises(InvalidInputError, match=r"matte gave float64"):
         read_photo(PERSON, matte=lambda rgb: np.ones(rgb.shape[:2]), models=models)
@@ -186,7 +190,7 @@ def test_the_cameras_focal_length_is_read(models: StillModels, tmp_path: Path, p
     exif[0x8769] = {0xA405: 26}  # a phone's main camera
     Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
     photo = read_photo(tmp_path / "photo.png", models=models)
-    assert photo.focal_px == pytest.approx(26 / 43.27 * np.hypot(768, 1024), rel=1e-3)
+    assert photo.focal_px == pytest.approx(26 / 43.27 * np.hypot(WIDTH, HEIGHT), rel=1e-3)
 
 
 def test_a_settled_body_does_not_depend_on_the_side(pixels: np.ndarray, models: StillModels) -> None:

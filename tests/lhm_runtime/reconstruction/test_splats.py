@@ -6,9 +6,9 @@ import pytest
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction.builtin_person import build_person
-from lhm_runtime.reconstruction.splats import solve_colours, weigh
+from lhm_runtime.reconstruction.splats import damp_ringing, solve_colours, weigh
 from lhm_runtime.reconstruction.view import View
-from lhm_runtime.types import Camera, Landmarks, SmplxPose
+from lhm_runtime.types import Camera, Gaussians, Landmarks, SmplxPose
 
 WIDTH, HEIGHT, FOCAL = 60, 90, 130.0
 
@@ -81,3 +81,17 @@ def test_the_solution_keeps_to_limit_freedom_and_trusted_pixels(avatar, view):
     np.testing.assert_allclose(untouched, start, atol=1e-6)
     hidden = replace(avatar, gaussians=replace(avatar.gaussians, opacity=0 * avatar.gaussians.opacity))
     assert weigh(view, hidden).nnz == 0
+
+
+def test_solved_colours_stay_near_those_around():
+    read = np.repeat(np.where(np.arange(40) < 20, 0.3, 0.6)[:, None], 3, axis=1).astype(np.float32)
+    means = np.zeros((40, 3), np.float32)
+    means[:, 0] = np.arange(40)
+    quat_wxyz = np.tile(np.float32([1, 0, 0, 0]), (40, 1))
+    before = Gaussians(means, quat_wxyz, np.ones((40, 3), np.float32), np.ones(40, np.float32), read)
+    solved = read.copy()
+    solved[[5, 19, 20, 39]] += np.float32([[0.2], [-0.25], [0.25], [0.25]])
+    solved[22] = 0.4
+    damped = damp_ringing(solved, before, np.arange(39))
+    np.testing.assert_allclose(damped[[5, 19, 20], 0], [0.34, 0.26, 0.64], atol=1e-6)
+    np.testing.assert_array_equal(damped[[4, 22, 39]], solved[[4, 22, 39]])
