@@ -51,7 +51,7 @@ COMMANDS: Final = {
     "relay": Place(
         "relay_command",
         "relay",
-        "Publish a session by a Janus or by WHIP, to a large audience.",
+        "Publish a session by a relay, so that the server's work does not grow with its audience.",
         _LIVE,
     ),
     "camera": Place(
