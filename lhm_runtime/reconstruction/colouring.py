@@ -15,7 +15,7 @@ from lhm_runtime.reconstruction.view import View
 
 _DEPTH_SLACK_M = 0.012
 _LEAST_COSINE = 0.12
-_RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _SHADE_COUNTS = 0.45, 24, 0.09, 0.4
+_RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _SHADE_COUNTS = 0.4, 24, 0.11, 0.4
 """Where the head turns away like this, what is seen must be like one of the colours seen squarely nearby, of whose
 difference brightness counts for a share, as skin lies in shade: a fit a few millimetres off reads the collar on the
 jaw, hair on the cheek beyond the nose, and shadow on ears."""

@@ -226,8 +226,9 @@ def fill_hair(
     at_azimuth, _, at_height = head.polar(wanted)
     left = (0.5 + 0.5 * np.sin(at_azimuth.clip(-np.pi / 2, np.pi / 2)))[:, None]
     sides = [_at_heights(rgb[own], np.abs(azimuth[own]), height[own], at_height) for own in _sides(azimuth)]
-    mixed: np.ndarray = left * sides[0] + (1 - left) * sides[1]
-    return mixed * streaks(head, wanted, contrast_of(rgb))[:, None]
+    mixed = left * sides[0] + (1 - left) * sides[1]
+    filled: np.ndarray = mixed * streaks(head, wanted, contrast_of(rgb))[:, None]
+    return filled
 
 
 def _sides(azimuth: Float[np.ndarray, " k"]) -> tuple[Int64[np.ndarray, " i"], Int64[np.ndarray, " j"]]:
@@ -235,7 +236,7 @@ def _sides(azimuth: Float[np.ndarray, " k"]) -> tuple[Int64[np.ndarray, " i"], I
     left, right = np.flatnonzero(azimuth > 0), np.flatnonzero(azimuth <= 0)
     if len(left) < _LEAST_PALETTE:
         return right, right
-    return left, right if len(right) >= _LEAST_PALETTE else left
+    return (left, right) if len(right) >= _LEAST_PALETTE else (left, left)
 
 
 def _at_heights(
@@ -253,4 +254,5 @@ def _at_heights(
         rear = near[np.argpartition(away[near], k // _REARMOST)[: k // _REARMOST + 1]]
         colours[row] = np.median(rgb[rear], axis=0)
     colours = gaussian_filter1d(colours, 1.5, axis=0, mode="nearest")
-    return np.stack([np.interp(wanted, levels, colours[:, c]) for c in range(3)], axis=1)
+    read: np.ndarray = np.stack([np.interp(wanted, levels, colours[:, c]) for c in range(3)], axis=1)
+    return read

@@ -41,8 +41,8 @@ from lhm_runtime.reconstruction.draping import fill_matte, unseen_vertices
 from lhm_runtime.reconstruction.edges import draw_in
 from lhm_runtime.reconstruction.filling import Surface, fill_unseen
 from lhm_runtime.reconstruction.fitting import BodyFit
-from lhm_runtime.reconstruction.hair import HairImage, Head, find_hair, on_scalp, under_hair
-from lhm_runtime.reconstruction.hairline import falls_over
+from lhm_runtime.reconstruction.hair import find_hair, on_scalp
+from lhm_runtime.reconstruction.hairline import falls_over, hung_over, strange_to_hair
 from lhm_runtime.reconstruction.mesh_image import MeshImage, draw_mesh
 from lhm_runtime.reconstruction.mouth_and_eyes import INSIDE_SHARE, colour_eyes, in_openings, make_inside
 from lhm_runtime.reconstruction.photo import Photo
@@ -146,11 +146,10 @@ def project(
     confidence = np.max([observation.confidence for observation in seen], axis=0)
 
     inferring(0.0)
-    under = _under(hung, surface, anatomy)
-    confidence = np.where(under & _strange_to_hair(views[0], hair, seen[0], surface, anatomy), 0, confidence)
+    under = hung_over(hung, surface, anatomy)
+    confidence = np.where(under & strange_to_hair(views[0], hair, seen[0].facing, surface, anatomy), 0, confidence)
     rgb = fill_unseen(blended.rgb, confidence, surface, hairy | under, anatomy)
-    rim &= confidence == 0
-    rgb[rim] = seen[0].rgb[rim]
+    rgb = np.where((rim & (confidence == 0))[:, None], seen[0].rgb, rgb)
     normals = sample_normals(rest, samples, anatomy)
     sizes = disc_sizes(samples, normals, stretch, anatomy)
     skin = replace(cover(samples, normals, rgb, thickness=1.0), scales=sizes[:, None] * _FLAT)
@@ -325,24 +324,6 @@ def _may_move(
             _HUNG_LIMIT * hung,
         ]
     )
-
-
-def _under(hung: Patch, surface: Surface, anatomy: Anatomy) -> Bool[np.ndarray, " n"]:
-    """Samples of head and neck, but for the face, that hair hangs over."""
-    bare = np.isin(surface.part, (Part.HEAD, Part.NECK)) & ~surface.face
-    under: np.ndarray = bare & under_hair(surface.samples.points, hung, Head.of(surface.rest, anatomy))
-    return under
-
-
-def _strange_to_hair(
-    view: View, hair: HairImage | None, seen: Observation, surface: Surface, anatomy: Anatomy
-) -> Bool[np.ndarray, " n"]:
-    """Samples on rims where the photo shows no hair: an ear seen through hair is none."""
-    if hair is None:
-        return np.zeros(len(surface.part), bool)
-    points = surface.samples.interpolate(anatomy.faces, view.posed(surface.rest))
-    strange: np.ndarray = (seen.facing < _RIM_FACING) & ~hair.at(view.project(points)[:, :2])
-    return strange
 
 
 def _even(

@@ -67,7 +67,7 @@ def enormous(rgb: np.ndarray) -> np.ndarray:
 
 
 def face_only(rgb: np.ndarray) -> np.ndarray:
-    return rgb[60:225, 310:460]
+    return rgb[70:300, 470:685]
 
 
 @pytest.mark.parametrize(
