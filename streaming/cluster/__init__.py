@@ -9,4 +9,6 @@ the ordinary server for that one session. Media flow straight between seat and v
     placement.py  the only module that calls Ray from outside: nodes, and the seats on them
     worker.py     the actor itself
     records.py    what sessions are, in shared storage, so that they can begin again elsewhere
+    mirror.py     avatars in shared storage
+    waiting.py    asking what blocks, without waiting for ever
 """

@@ -95,6 +95,9 @@ def _routes(keeper: Keeper, http: httpx.AsyncClient) -> APIRouter:
         ("/api/sessions/{session}", ["GET", "PATCH", "DELETE"]),
         ("/api/sessions/{session}/avatar", ["GET"]),
         ("/api/sessions/{session}/recording", ["POST", "DELETE"]),
+        ("/api/sessions/{session}/relay", ["GET"]),
+        ("/api/sessions/{session}/relay/viewers", ["POST"]),
+        ("/api/sessions/{session}/relay/viewers/{viewer}", ["PUT", "DELETE"]),
         *((f"/{kind}/{{session}}", ["OPTIONS", "POST"]) for kind in ("whep", "whip")),
         *((f"/{kind}/{{session}}/{{peer}}", ["PATCH", "DELETE"]) for kind in ("whep", "whip")),
     ):
@@ -133,6 +136,8 @@ async def _pass_on(keeper: Keeper, http: httpx.AsyncClient, session: str, reques
         if answer.status_code == 404 and _code(content) == "unknown_session" and keeper.is_expected(session, seat):
             await asyncio.sleep(_AGAIN_S)
             continue
+        if request.method == "DELETE" and request.url.path == f"/api/sessions/{session}" and answer.is_success:
+            await keeper.forget(session, seat)
         passed = Response(content, answer.status_code)
         for name, value in answer.headers.multi_items():
             if name.lower() not in _DROPPED | _DROPPED_FROM_GATE | {"content-length"}:

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable
+from typing import Final
 
 import httpx
 from structlog.stdlib import get_logger
@@ -19,15 +19,14 @@ from streaming import metrics
 from streaming.api import SessionSummary
 from streaming.cluster.placement import Node, Placement, node_of
 from streaming.cluster.records import SESSION_ID, Record, Records
-from streaming.cluster.seat import Order, Seat
+from streaming.cluster.seat import Order, Seat, SeatState
+from streaming.cluster.waiting import STUCK_S, in_time
 from streaming.config import Config
 from streaming.errors import RefusedError
 from streaming.settings import NewSession
 
 _LOOK_S: Final = 0.5
 _SURVEY_S: Final = 1.0
-_STUCK_S: Final = 5.0
-"""Neither Ray nor the storage is waited for any longer."""
 _GRACE_S: Final = 3.0
 """So long a session may be in no seat that is known here, before it is put into one: another gateway may be at it."""
 _FIND_S: Final = 10.0
@@ -35,7 +34,6 @@ _FIND_S: Final = 10.0
 _RETRY_AFTER_S: Final = 5
 _TRIES: Final = 4
 
-_Found = TypeVar("_Found")
 _log = get_logger(__name__)
 
 
@@ -108,7 +106,7 @@ class Keeper:
         while (seat := self._holder(session)) is None:
             is_expected = session in self._moving or session in self._missing
             if not is_expected and self._surveyed.is_set():
-                if await _in_time(self._records.read, session) is None and self._holder(session) is None:
+                if await in_time(self._records.read, session) is None and self._holder(session) is None:
                     raise _unknown(session)
                 self._missing.setdefault(session, time.monotonic())
             if time.monotonic() > until:
@@ -120,6 +118,14 @@ class Keeper:
                 )
             await asyncio.sleep(0.05)
         return seat
+
+    async def forget(self, session: str, seat: Seat) -> None:
+        """A session was ended in ``seat`` because somebody wanted so: it is not to begin again, whatever comes next."""
+        self._known.pop(session, None)
+        self._missing.pop(session, None)
+        seat.state = SeatState(session=None, generation=0, leaving=seat.state.leaving)
+        with contextlib.suppress(RefusedError):  # the seat tries for longer
+            await in_time(self._records.remove, session)
 
     def report(self, seat: Seat) -> None:
         """A request got no answer from ``seat``: look at once."""
@@ -158,9 +164,9 @@ class Keeper:
                         await asyncio.sleep(0.02)
         await self._provide()
         self._surveyed.set()
-        self._draining = await _in_time(self._records.draining)
-        for session in await _in_time(self._records.sessions):
-            record = await _in_time(self._records.read, session)
+        self._draining = await in_time(self._records.draining)
+        for session in await in_time(self._records.sessions):
+            record = await in_time(self._records.read, session)
             if record is not None:
                 self._known[session] = record
                 if self._holder(session) is None:
@@ -168,13 +174,13 @@ class Keeper:
         self._count()
 
     async def _survey_seats(self) -> None:
-        self._nodes = await _in_time(self._placement.nodes)
-        names = self._names = await _in_time(self._placement.seats)
+        self._nodes = await in_time(self._placement.nodes)
+        names = self._names = await in_time(self._placement.seats)
         for name in names - set(self._seats) - set(self._starting):
             self._starting[name] = time.monotonic()
             self._spawn(self._meet(name), f"meet {name}")
         for name, since in list(self._starting.items()):
-            if name not in names and time.monotonic() - since > _STUCK_S:
+            if name not in names and time.monotonic() - since > STUCK_S:
                 del self._starting[name]
             elif time.monotonic() - since > self._config.cluster.start_timeout_s:  # others have what it waits for
                 self._spawn(asyncio.to_thread(self._placement.kill, name, restart=False), f"kill {name}")
@@ -262,7 +268,7 @@ class Keeper:
                 self._missing.pop(session, None)
                 self._known.pop(session, None)
                 with contextlib.suppress(RefusedError):
-                    await _in_time(self._records.remove, session)
+                    await in_time(self._records.remove, session)
         finally:
             self._moving.pop(session, None)
 
@@ -283,7 +289,7 @@ class Keeper:
 
     async def _record(self, session: str) -> Record | None:
         try:
-            return await _in_time(self._records.read, session)
+            return await in_time(self._records.read, session)
         except RefusedError:
             if session not in self._known:
                 raise
@@ -319,16 +325,16 @@ class Keeper:
             free = [
                 seat
                 for seat in self._all
-                if seat.state.session is None
-                and not (seat.name in self._reserved or self._leaves(seat) or seat.node in hung)
+                if seat.state.session is None and not (seat.name in self._reserved or self._leaves(seat))
             ]
-            if free:
-                seat = min(free, key=lambda seat: busy.count(seat.node))
+            lively = [seat for seat in free if seat.node not in hung]
+            if lively:
+                seat = min(lively, key=lambda seat: busy.count(seat.node))
                 self._reserved.add(seat.name)
                 return seat
             if not asked or asked not in {*self._starting, *self._seats}:
                 roomy = [node for node in self._roomy() if node.id not in hung]
-                if not roomy and not self._starting:
+                if not (roomy or free or self._names - set(self._seats)):  # also those that start again
                     raise _full()
                 if roomy:
                     asked = await self._ask_for_seat(min(roomy, key=lambda node: busy.count(node.id)))
@@ -342,9 +348,8 @@ class Keeper:
                 seat.node == node.id and seat.state.session is None and seat.name not in self._reserved
                 for seat in self._all
             )
-            starting = sum(node_of(name) == node.id for name in self._starting)
-            room = node.seats - sum(node_of(name) == node.id for name in self._names)
-            for _ in range(min(self._config.cluster.spares - idle - starting, room)):
+            starting = any(node_of(name) == node.id for name in self._starting)
+            if idle < self._config.cluster.spares and not starting:  # one by one: each takes a core for seconds
                 await self._ask_for_seat(node)
 
     def _roomy(self) -> list[Node]:
@@ -356,7 +361,7 @@ class Keeper:
         ]
 
     async def _ask_for_seat(self, node: Node) -> str:
-        name = await _in_time(self._placement.create, node)
+        name = await in_time(self._placement.create, node)
         self._names.add(name)
         self._starting[name] = time.monotonic()
         self._spawn(self._meet(name), f"meet {name}")
@@ -382,17 +387,6 @@ class Keeper:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("task failed", task=task.get_name(), exc_info=error)
-
-
-async def _in_time(ask: Callable[..., _Found], *given: object) -> _Found:
-    """What Ray or the storage says; raises RefusedError (503) where it says nothing in time."""
-    try:
-        async with asyncio.timeout(_STUCK_S):
-            return await asyncio.to_thread(ask, *given)
-    except (TimeoutError, OSError) as error:
-        raise RefusedError(
-            503, "no_storage", f"Ray or the storage does not answer: {error!r}", retry_after_s=_RETRY_AFTER_S
-        ) from error
 
 
 def _full() -> RefusedError:

@@ -156,12 +156,13 @@ class Watcher:
                 f"/whep/{self.session}", content=await visitor.offer(), headers={"content-type": "application/sdp"}
             )
             answer.raise_for_status()
-            await asyncio.wait_for(visitor.accept(answer.text), 5)
-            first = True
+            async with asyncio.timeout(5):
+                await visitor.accept(answer.text)
+                await visitor.tracks[0].recv()
             while True:
-                await asyncio.wait_for(visitor.tracks[0].recv(), 5 if first else _SILENT_S)
                 self.seen.append(time.monotonic())
-                first = False
+                async with asyncio.timeout(_SILENT_S):  # wait_for of Python 3.11 may swallow a cancellation
+                    await visitor.tracks[0].recv()
 
     async def see(self, since: float) -> float:
         """Wait for a picture later than ``since``; the longest break from then on, or to the first one after."""
