@@ -382,7 +382,8 @@ def test_a_full_cluster_says_so_and_a_lost_node_takes_no_session_with_it(grid: G
             assert len(more) == 4
             for session in more:
                 assert (await http.delete(f"/api/sessions/{session}")).status_code == 204
-            lost = grid.nodes.pop()
+            [lost] = [node for node in grid.nodes if node.node_id == before[watchers[0].session][0].node]
+            grid.nodes.remove(lost)
             began = time.monotonic()
             signal_all(processes(lost), signal.SIGKILL)
             report("node lost", [await watcher.see(began) for watcher in watchers])
