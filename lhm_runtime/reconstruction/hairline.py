@@ -25,6 +25,10 @@ _TEMPLE_M = (0.018, 0.06)
 """Beside the head hair begins so far above the eyes and so far behind them, over the ears, unless squarely seen."""
 
 
+_LOBE_M = 0.045
+"""So far below the eyes ears end; hair that covers what is lower hangs, see curtain.py."""
+
+
 def falls_over(
     view: View, mesh: MeshImage, hair: HairImage | None, surface: Surface, anatomy: Anatomy
 ) -> Bool[np.ndarray, " n"]:
@@ -57,7 +61,8 @@ def falls_over(
     _, above, ahead = (surface.samples.points - eyes).T
     lowest, foremost = _TEMPLE_M
     temple = ~surface.face & (above > lowest) & (-ahead > foremost) & (cosine < _SQUARE)
-    over: np.ndarray = head & (temple | (hairy & (~surface.face | (cosine < _SQUARE))))
+    beside = (above > -_LOBE_M) & (~surface.face | (cosine < _SQUARE))
+    over: np.ndarray = head & (temple | (hairy & beside))
     return over
 
 
