@@ -35,5 +35,7 @@ def test_it_would_find_something(fuzzer: ModuleType, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fuzzer, "try_take", fail)
     monkeypatch.setattr(fuzzer, "PARSERS", (*fuzzer.PARSERS[:-1], fail))
+    take = fuzzer.seeds()[-1]
+    monkeypatch.setattr(fuzzer, "seeds", lambda: [take])
     with pytest.raises(IndexError):
         fuzzer.fuzz_by_chance(60.0)
