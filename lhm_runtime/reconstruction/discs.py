@@ -9,7 +9,7 @@ from lhm_runtime.reconstruction.anatomy import FEET, HANDS, Anatomy, Part, smoot
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples, scatter, thin
 
-_OVERSAMPLING = 5.0
+_OVERSAMPLING = 3.5
 """With fewer candidates gaps stay between the samples, through which the other side shows as freckles."""
 _SHARE = {"head": 0.25, "hands": 0.07, "feet": 0.07}
 _FACE, _SEEN = 2.5, 1.8
