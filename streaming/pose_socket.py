@@ -21,6 +21,7 @@ from streaming.gate import UNAUTHORIZED
 from streaming.protocol import MAX_RATE_HZ, MAX_SAMPLE_BYTES, MAX_TEXT_BYTES, VERSION, Allowance
 from streaming.services import Given, Here
 from streaming.session import Session
+from streaming.socket_ends import close_socket, until_first
 from streaming.sources import SourceName
 from streaming.sources.messages import Sender
 
@@ -34,7 +35,6 @@ _FLOOD_HZ: Final = 4 * MAX_RATE_HZ
 _REPORT_S: Final = 1.0
 _SETTLE_S: Final = 0.05
 """From a sample to the report that counts it."""
-_GOODBYE_S: Final = 1.0
 
 _log = get_logger(__name__)
 
@@ -81,12 +81,7 @@ class _Line:
             asyncio.create_task(session.ended.wait(), name="watch session"),
             asyncio.create_task(self.sender.replaced.wait(), name="watch for another sender"),
         }
-        try:
-            done, _ = await asyncio.wait(ways, timeout=lasts_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.wait(ways)
+        done = await until_first(ways, lasts_s)
         if not done:
             return UNAUTHORIZED, RefusedError(401, "token_expired", "the token has expired; ask for a new one")
         if session.ended.is_set():
@@ -99,12 +94,8 @@ class _Line:
         return reading.result() if reading in done and reading.exception() is None else (1000, None)
 
     async def close(self, code: int, refusal: RefusedError | None) -> None:
-        """End it; one that does not read is not waited for."""
-        with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-            async with asyncio.timeout(_GOODBYE_S):
-                if refusal is not None:
-                    await self._socket.send_json({"type": "error", "code": refusal.code, "message": str(refusal)})
-                await self._socket.close(code, refusal.code if refusal else None)
+        """End it."""
+        await close_socket(self._socket, code, refusal)
 
     async def _read(self, session: Session) -> tuple[int, RefusedError | None]:
         regular, most = Allowance(MAX_RATE_HZ), Allowance(_FLOOD_HZ, burst=int(_FLOOD_HZ))

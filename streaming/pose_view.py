@@ -23,12 +23,12 @@ from streaming.gate import UNAUTHORIZED
 from streaming.pose_feed import PoseViewer
 from streaming.services import Given, Here, Services
 from streaming.session import Session
+from streaming.socket_ends import close_socket, until_first
 
 ENDED, TOO_LONG, UNKNOWN, NOT_SHARED, FULL = 1001, 1009, 4404, 4408, 4429
 """Close codes; those from 4000 on are ours (RFC 6455, 7.4.2)."""
 
 _MAX_ACK_CHARS: Final = 256
-_GOODBYE_S: Final = 1.0
 
 _log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ async def show_poses(socket: WebSocket, session: str, here: Here, grant: Given) 
         _require_sharing(shown)
         _require_room(here)
     except RefusedError as refusal:
-        await _close(socket, {404: UNKNOWN, 403: NOT_SHARED}.get(refusal.status, FULL), refusal)
+        await close_socket(socket, {404: UNKNOWN, 403: NOT_SHARED}.get(refusal.status, FULL), refusal)
         return
     viewer = shown.poses.join()
     try:
@@ -77,7 +77,7 @@ async def show_poses(socket: WebSocket, session: str, here: Here, grant: Given) 
     finally:
         shown.poses.leave(viewer)
         _log.info("drawing viewer left", session=session, replaced=viewer.replaced)
-    await _close(socket, code, reason)
+    await close_socket(socket, code, reason)
 
 
 async def _attend(
@@ -91,12 +91,7 @@ async def _attend(
         asyncio.create_task(session.ended.wait(), name="watch session"),
         asyncio.create_task(viewer.dismissed.wait(), name="watch sharing"),
     }
-    try:
-        done, _ = await asyncio.wait(ways, timeout=lasts_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.wait(ways)
+    done = await until_first(ways, lasts_s)
     if session.ended.is_set():
         return ENDED, RefusedError(404, "session_ended", f"session {session.id} has ended")
     if viewer.dismissed.is_set():
@@ -132,15 +127,6 @@ async def _read(socket: WebSocket, viewer: PoseViewer) -> tuple[int, RefusedErro
             continue  # of a later version, perhaps
         if isinstance(received, int):
             viewer.acknowledge(received)
-
-
-async def _close(socket: WebSocket, code: int, refusal: RefusedError | None) -> None:
-    """End it; one that does not read is not waited for."""
-    with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-        async with asyncio.timeout(_GOODBYE_S):
-            if refusal is not None:
-                await socket.send_json({"type": "error", "code": refusal.code, "message": str(refusal)})
-            await socket.close(code, refusal.code if refusal else None)
 
 
 def _require_sharing(session: Session) -> None:

@@ -29,6 +29,7 @@ from streaming.errors import RefusedError
 from streaming.gate import FORBIDDEN
 from streaming.services import Given, Here
 from streaming.settings import NewSession
+from streaming.socket_ends import GOODBYE_S, close_socket
 
 _TOLD: Final = ("content-type", "if-match", "if-none-match", "accept", "accept-encoding")
 """Headers of a request that the seat is told; the rest is between the caller and the gate."""
@@ -37,7 +38,6 @@ _DROPPED_FROM_GATE: Final = {"content-security-policy", "x-content-type-options"
 """Headers of an answer that this gateway's own gate adds."""
 _ANSWER_S: Final = 20.0
 _OPEN_S: Final = 3.0
-_GOODBYE_S: Final = 1.0
 _AGAIN_S: Final = 0.1
 _TRIES: Final = 50
 _ENDED, _RESTARTING, _TRY_LATER, _UNKNOWN = 1001, 1012, 1013, 4404
@@ -152,7 +152,7 @@ async def _pass_on_socket(keeper: Keeper, socket: WebSocket, session: str, grant
     try:
         seat, onward = await _reach(keeper, socket, session, grant)
     except RefusedError as refusal:
-        await _close(socket, {404: _UNKNOWN, 403: FORBIDDEN}.get(refusal.status, _TRY_LATER), refusal)
+        await close_socket(socket, {404: _UNKNOWN, 403: FORBIDDEN}.get(refusal.status, _TRY_LATER), refusal)
         return
     ways = {
         asyncio.create_task(_send_on(socket, onward), name="pass messages on"),
@@ -166,13 +166,13 @@ async def _pass_on_socket(keeper: Keeper, socket: WebSocket, session: str, grant
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
         with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(_GOODBYE_S):
+            async with asyncio.timeout(GOODBYE_S):
                 await onward.close()
     code = onward.close_code
     if seat.lost.is_set() or code in {None, 1006, 1011} or (code == _ENDED and keeper.is_expected(session, seat)):
         keeper.report(seat)
         code = _RESTARTING
-    await _close(socket, code or _RESTARTING, None, onward.close_reason or "")
+    await close_socket(socket, code or _RESTARTING, None, onward.close_reason)
 
 
 async def _reach(keeper: Keeper, socket: WebSocket, session: str, grant: Given) -> tuple[Seat, ClientConnection]:
@@ -228,15 +228,6 @@ async def _unless_lost(seat: Seat, asking: Coroutine[Any, Any, _Result]) -> _Res
         lost.cancel()
         if not asked.done():
             asked.cancel()
-
-
-async def _close(socket: WebSocket, code: int, refusal: RefusedError | None, reason: str = "") -> None:
-    """End it; one that does not read is not waited for."""
-    with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-        async with asyncio.timeout(_GOODBYE_S):
-            if refusal is not None:
-                await socket.send_json({"type": "error", "code": refusal.code, "message": str(refusal)})
-            await socket.close(code, refusal.code if refusal else reason)
 
 
 def _code(content: bytes) -> str:
