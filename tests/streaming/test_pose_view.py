@@ -114,7 +114,7 @@ def test_viewers_get_the_poses_and_nothing_is_drawn(avatar: Avatar, tmp_path: Pa
             assert (steps >= 1).all()
             times = np.diff([pose.time_ms for pose in poses])
             assert (times > 0).all()
-            assert np.ptp([pose.matrices[3] for pose in poses], axis=0).max() > 0, "idle motion goes on"
+            assert np.ptp([pose.matrices for pose in poses], axis=0).max() > 0, "idle motion goes on"
             assert len(poses[0].expression) == len(avatar.expression_names)
 
             await share(server, session, framing="head", mirror=True)
