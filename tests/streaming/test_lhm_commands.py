@@ -134,20 +134,16 @@ def test_photos_that_are_none(kind: str, folder: Path, tmp_path: Path) -> None:
     assert message in result.output
 
 
-def test_photos_of_other_kinds(folder: Path, tmp_path: Path) -> None:
-    """CMYK, 16 bits and the first frame of an animation: the person is found, and the network runs."""
+def test_a_photo_of_another_kind(folder: Path, tmp_path: Path) -> None:
+    """16 bits and grey (test_picture.py reads all kinds): the person is found, and the network runs."""
     with Image.open(PERSON) as opened:
-        person = opened.convert("RGB").resize((opened.width // 2, opened.height // 2))
-    person.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
-    grey = np.asarray(person.convert("L")).astype(np.uint16) * 257
-    Image.fromarray(grey).save(tmp_path / "deep.png")
-    blank = Image.new("RGB", person.size, "white")
-    person.save(tmp_path / "moving.webp", save_all=True, append_images=[blank], duration=100, quality=95)
-    for name in ("cmyk.jpg", "deep.png", "moving.webp"):
-        out = tmp_path / f"{name}.avatar"
-        result = run("reconstruct", tmp_path / name, "--method", "lhm", "--weights", folder, "-o", out)
-        assert result.exit_code == 0, f"{name}: {result.output}"
-        assert len(load_avatar(out)) == CONFIG.points
+        person = opened.convert("L").resize((opened.width // 2, opened.height // 2))
+    Image.fromarray(np.asarray(person).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    result = run(
+        "reconstruct", tmp_path / "deep.png", "--method", "lhm", "--weights", folder, "-o", tmp_path / "x.avatar"
+    )
+    assert result.exit_code == 0, result.output
+    assert len(load_avatar(tmp_path / "x.avatar")) == CONFIG.points
 
 
 def test_looking_into_the_network(folder: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_poor_pose(name: str, model: Avatar, tmp_path: Path, models: StillMode
         rotvec[JOINT_INDEX[joint]] = turn
     pose = replace(pose, rotvec=rotvec)
     joints = forward_kinematics(pose.rotvec, model.rest_joints, pose.transl)[:, :3, 3]
-    camera = frame_person(joints, "full", 600, 800, yaw=float(np.radians(yaw_deg)))
+    camera = frame_person(joints, "full", 450, 600, yaw=float(np.radians(yaw_deg)))
     with Renderer(model) as renderer:
         matrices = joint_matrices(pose, model.rest_joints)
         photo = renderer.render(matrices, pose.expression, camera, pixel_format="rgb", background=WALL)

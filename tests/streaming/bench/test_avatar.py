@@ -28,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     assets = Path(lhm_runtime.__file__).parent / "assets"
-    Image.open(assets / "demo_person.png").save(folder / "a.png")
+    Image.open(assets / "demo_person.png").resize((576, 768)).save(folder / "a.png")
     Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(folder / "b.png")
     return folder
 

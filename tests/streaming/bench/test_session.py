@@ -14,7 +14,7 @@ def test_every_stage_is_accounted_for(avatar: Avatar, driver: Driver, monkeypatc
     wish = NewSession(avatar="builtin", source=driver, replay=replay, width=64, height=64, fps=20)
     report = asyncio.run(measure(avatar, wish, "h264", 1.0, alpha=driver == "replay"))
     assert report["session"]["alpha"] == (driver == "replay")
-    assert report["pictures_per_second"] > 5
+    assert report["pictures_per_second"] > 1
     stages = report["cpu_ms_per_picture"]
     assert set(stages) == {
         *("convert", "track", "solve and smooth", "pose and draw"),
