@@ -18,7 +18,8 @@ COPY mosquitto.conf /etc/mosquitto/lhm-live.conf
 # hadolint ignore=DL3066
 USER mosquitto
 VOLUME /data
-ENTRYPOINT ["mosquitto", "-c", "/etc/mosquitto/lhm-live.conf"]
+# the server's own account has the password of .env; mosquitto.conf says how rigs get theirs
+ENTRYPOINT ["sh", "-c", "umask 077 && touch /data/passwords && mosquitto_passwd -b /data/passwords lhm-live \"$MQTT_PASSWORD\" && exec mosquitto -c /etc/mosquitto/lhm-live.conf"]
 
 FROM debian:bookworm-slim AS janus
 RUN apt-get update \

@@ -152,4 +152,5 @@ def _describe(cast: int, performer: Performer, settings: Settings, size: tuple[i
         "T_camera_world": camera.T_camera_world.tolist(),
         "mirror": settings.mirror,
         "background": settings.background,
+        "framing": settings.framing,
     }

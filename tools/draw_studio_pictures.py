@@ -1,12 +1,14 @@
-"""Draw docs/images/{studio,transparent,dark,phone,drivers,check}.png: a running ``lhm-live demo`` in Chromium.
+"""Draw docs/images/{studio,transparent,dark,phone,phone_splats,drivers,check}.png: ``lhm-live demo`` in Chromium.
 
 python tools/draw_studio_pictures.py http://localhost:8080
 """
 
 import asyncio
 import base64
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from streaming.bench.chromium import Page, open_page
 
@@ -14,6 +16,13 @@ OUT = Path(__file__).parents[1] / "docs" / "images"
 LIVE = "document.getElementById('stage')?.hasAttribute('data-live')"
 MADE = "fetch('/api/state').then((answer) => answer.json()).then(({ jobs }) => jobs.length === 0)"
 HAND_UP_S = 1.7
+DRAWN_S = 15.0
+ASK = """((method, path, body) => fetch(path, {
+  method, headers: { 'Content-Type': 'application/json' }, body: body && JSON.stringify(body)
+}).then((answer) => answer.text()).then((text) => text && JSON.parse(text)))"""
+PHONE = (
+    "Mozilla/5.0 (Linux; Android 14; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36"
+)
 
 
 async def main(address: str) -> None:
@@ -36,6 +45,7 @@ async def main(address: str) -> None:
         await visit(page, address, 390, 844, phone=True)
         await click(page, "[data-avatar=builtin]", "input[value=replay]")
         await keep(page, "phone")
+        await draw_splats(page, address)
         await draw_help(page, address)
 
 
@@ -51,6 +61,24 @@ async def draw_help(page: Page, address: str) -> None:
     height = await page.evaluate("document.documentElement.scrollHeight")
     await page.call("Emulation.setDeviceMetricsOverride", width=760, height=height, deviceScaleFactor=1, mobile=False)
     await keep(page, "check")
+
+
+async def draw_splats(page: Page, address: str) -> None:
+    """A phone that draws the avatar itself; where no graphics card does it, a picture takes seconds."""
+    wish = {"avatar": "builtin", "source": "replay", "replay": "wave", "share_avatar": True}
+    session = await page.evaluate(f"{ASK}('POST', '/api/sessions', {json.dumps(wish)}).then(({{ id }}) => id)")
+    paused = {"speed": 0, "seek_s": HAND_UP_S}
+    await page.evaluate(f"{ASK}('PATCH', '/api/sessions/{session}', {json.dumps(paused)})")
+    await page.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=3, mobile=True)
+    await page.call("Emulation.setUserAgentOverride", userAgent=PHONE)
+    await page.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    await page.go(f"{address}/view/{session}?render=client&fallback=no")
+    await page.wait_for("document.body?.dataset.drawn === 'here'", 60.0)
+    await asyncio.sleep(DRAWN_S)
+    await keep(page, "phone_splats", clip={"x": 0, "y": 0, "width": 390, "height": 844, "scale": 0.5})
+    await page.call("Emulation.setTouchEmulationEnabled", enabled=False)
+    await page.call("Emulation.setUserAgentOverride", userAgent="")
+    await page.evaluate(f"{ASK}('DELETE', '/api/sessions/{session}')")
 
 
 async def visit(
@@ -73,10 +101,10 @@ async def click(page: Page, *selectors: str) -> None:
         await asyncio.sleep(0.3)
 
 
-async def keep(page: Page, name: str) -> None:
+async def keep(page: Page, name: str, **how: Any) -> None:
     """A picture of the page, when the hand is up."""
     await asyncio.sleep(HAND_UP_S)
-    picture = await page.call("Page.captureScreenshot", format="png")
+    picture = await page.call("Page.captureScreenshot", format="png", **how)
     (OUT / f"{name}.png").write_bytes(base64.b64decode(picture["data"]))
 
 

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import json
 import re
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import av
 import numpy as np
@@ -26,6 +27,7 @@ from lhm_runtime.reconstruction.builtin_person import build_person
 from streaming import metrics
 from streaming.app import WEB, create_app
 from streaming.avatar_store import AvatarFacts, AvatarStore, write_facts
+from streaming.bench.audience import find_janus, run_janus
 from streaming.bench.chromium import Page, open_page
 from streaming.bench.cpu_split import read_cpu_clock
 from streaming.bench.machine import this_machine
@@ -42,6 +44,7 @@ from streaming.config import MAX_SIDE, Log, load_config
 from streaming.encoder import Codec
 from streaming.film import draw, plan_film
 from streaming.logs import configure_logging
+from streaming.relay.relaying import Relaying
 from streaming.services import Services
 from streaming.settings import NewSession
 from streaming.time_code import draw_time_code, pack_time_code
@@ -56,8 +59,12 @@ _CAMERA_FRAMES: Final = 300
 _CODE_STEP_MS: Final = 50
 _WARM_UP_S: Final = 5.0
 _GAUSSIANS: Final = 40_000
+_RELAY: Final = "hall"
+_SERVERS: Final = ("ours", "janus", "stock")
 _SIDES = re.compile(r"(\d+)(?:x(\d+))?")
 _STAGES: Final = ("arrival_to_landmarks", "convert", "track", "solve", "render", "encode")
+
+_Entered = TypeVar("_Entered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,10 @@ def latency(
     ] = None,
     way: Annotated[Way | None, typer.Option(help="Measure only this way.")] = None,
     stock: Annotated[bool, typer.Option(help="Measure a plain aiortc server beside ours.")] = True,
+    janus: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Settings of a Janus (deploy/janus): measure its viewers, too."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Ours and the plain one in turn; medians count.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured each, after five that are not.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -87,19 +98,24 @@ def latency(
     draw to display: from when the server has drawn a picture to when the browser hands it to the screen, with a
     recorded motion as the driver. camera to display: from when the browser's camera gave a frame to when the avatar
     that follows it is there, with the server tracking. Browsers draw 60 times a second, so that each figure is rounded
-    up to 17 ms. Everything runs on this machine, the browser too: the report says who used the processors.
+    up to 17 ms. Everything runs on this machine, the browser too: the report says who used the processors. With
+    --janus the first way is taken a second time by a relay; this machine needs an address other than 127.0.0.1.
 
     \b
     [bold]Examples[/bold]
       lhm-live bench latency
       lhm-live bench latency --camera me.mp4 --json
       lhm-live bench latency --way draw_to_display --fps 60
+      lhm-live bench latency --way draw_to_display --no-stock --janus deploy/janus
       lhm-live bench latency --size 720x1280 --codec vp8 --no-stock
     """
     configure_logging(Log(level="warning"))  # standard output is for the report
     width, height = parse_size(size)
     ways: list[Way] = [way] if way else ["draw_to_display", "camera_to_display"]
-    report = asyncio.run(measure(_Stream(codec, width, height, fps), camera, ways, seconds, rounds, stock=stock))
+    if janus is not None:
+        find_janus()  # now, not in a minute
+    stream = _Stream(codec, width, height, fps)
+    report = asyncio.run(measure(stream, camera, ways, seconds, rounds, stock=stock, janus=janus))
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -116,13 +132,20 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 async def measure(
-    stream: _Stream, camera: Path | None, ways: Sequence[Way], seconds: float, rounds: int, *, stock: bool
+    stream: _Stream,
+    camera: Path | None,
+    ways: Sequence[Way],
+    seconds: float,
+    rounds: int,
+    *,
+    stock: bool,
+    janus: Path | None = None,
 ) -> dict[str, Any]:
     """Everything the command prints."""
     if not (WEB / "index.html").is_file():
         raise BackendError("the page is not built on this machine: run make web")
     machine = this_machine()
-    runs: dict[Way, dict[str, list[dict[str, Any]]]] = {way: {"ours": [], "stock": []} for way in ways}
+    runs: dict[Way, dict[str, list[dict[str, Any]]]] = {way: {server: [] for server in _SERVERS} for way in ways}
     with tempfile.TemporaryDirectory(prefix="lhm-live-bench-") as name:
         folder = Path(name)
         film = folder / "camera.y4m"
@@ -131,6 +154,8 @@ async def measure(
         for _ in range(rounds):
             for way in ways:
                 runs[way]["ours"].append(await _measure_ours(stream, way, film, folder, seconds))
+                if janus is not None and way == "draw_to_display":
+                    runs[way]["janus"].append(await _measure_ours(stream, way, film, folder, seconds, janus))
                 if stock:
                     runs[way]["stock"].append(await _measure_stock(stream, way, film, seconds))
     return {
@@ -141,8 +166,17 @@ async def measure(
     }
 
 
-async def _measure_ours(stream: _Stream, way: Way, film: Path, folder: Path, seconds: float) -> dict[str, Any]:
-    async with serve_builtin(folder, stream.codec) as (address, services):
+async def _measure_ours(
+    stream: _Stream, way: Way, film: Path, folder: Path, seconds: float, janus: Path | None = None
+) -> dict[str, Any]:
+    """Ours; to a viewer by way of a Janus with the settings in ``janus``, where that is given."""
+    secret = secrets.token_hex(16)
+    async with AsyncExitStack() as stack:
+        relay: dict[str, Any] = {}
+        if janus is not None:
+            relay = {_RELAY: {"kind": "janus", "secret": secret, "codec": stream.codec}}
+            await _enter(stack, run_janus(janus, secret))
+        address, services = await stack.enter_async_context(serve_builtin(folder, stream.codec, relay))
         wish = NewSession(
             avatar="builtin",
             source="replay" if way == "draw_to_display" else "webcam",
@@ -151,31 +185,41 @@ async def _measure_ours(stream: _Stream, way: Way, film: Path, folder: Path, sec
             width=stream.width,
             height=stream.height,
             fps=stream.fps,
+            relay=_RELAY if janus else None,
         )
         live = await services.sessions.start(wish)
-        url = f"{address}/#session={live.id}"
-        async with open_page(url, camera=_camera(way, film), first=KEEP_CONNECTIONS) as page:
-            found = await _time(page, way, stream.width, seconds, server=True)
+        if janus is not None:
+            await _reach(services.sessions.relays.get(live))
+        watched = f"view/{live.id}{'' if janus is None else '?via=janus'}"
+        url = f"{address}/{watched if way == 'draw_to_display' else f'#session={live.id}'}"
+        page = await stack.enter_async_context(open_page(url, camera=_camera(way, film), first=KEEP_CONNECTIONS))
+        found = await _time(page, way, stream.width, seconds, server=True)
         with contextlib.suppress(Exception):
             await services.sessions.end(live.id, "measured")
         return found
 
 
+async def _reach(relaying: Relaying) -> None:
+    """Wait until the pictures go there; raises BackendError where they do not."""
+    while relaying.state != "live":
+        if relaying.state == "waiting":
+            raise BackendError(f"the session does not reach its relay: {relaying.problem}")
+        await asyncio.sleep(0.05)
+
+
 async def _measure_stock(stream: _Stream, way: Way, film: Path, seconds: float) -> dict[str, Any]:
-    async with _started(stream) as address:
+    async with AsyncExitStack() as stack:
+        address = await _enter(stack, stock_server(_GAUSSIANS, (stream.width, stream.height), stream.fps))
         url = f"{address}/?codec={stream.codec}{'&camera' if way == 'camera_to_display' else ''}"
-        async with open_page(url, camera=_camera(way, film), first=KEEP_CONNECTIONS) as page:
-            return await _time(page, way, stream.width, seconds, server=False)
+        page = await stack.enter_async_context(open_page(url, camera=_camera(way, film), first=KEEP_CONNECTIONS))
+        return await _time(page, way, stream.width, seconds, server=False)
 
 
-@asynccontextmanager
-async def _started(stream: _Stream) -> AsyncIterator[str]:
-    server = stock_server(_GAUSSIANS, (stream.width, stream.height), stream.fps)
-    address = await asyncio.to_thread(server.__enter__)
-    try:
-        yield address
-    finally:
-        await asyncio.to_thread(server.__exit__, None, None, None)
+async def _enter(stack: AsyncExitStack, blocking: AbstractContextManager[_Entered]) -> _Entered:
+    """Begin and end in other threads what takes its time."""
+    entered = await asyncio.to_thread(blocking.__enter__)
+    stack.push_async_callback(asyncio.to_thread, blocking.__exit__, None, None, None)
+    return entered
 
 
 def _camera(way: Way, film: Path) -> Path | None:
@@ -241,21 +285,25 @@ def _summary(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
             keys = ("p50_ms", "p95_ms", "pictures_per_second", "fresh_poses_per_second")
             rows = {key: [run[key] for run in found if run[key] is not None] for key in keys}
             summary[server] = {key: float(np.median(row)) for key, row in rows.items() if row} | {"runs": found}
-    if "stock" in summary:
+    for other in {"stock", "janus"} & set(summary):
         for key in ("p50_ms", "p95_ms"):
-            summary[f"stock_to_ours_{key[:3]}"] = round(summary["stock"][key] / max(summary["ours"][key], 0.1), 2)
+            summary[f"{other}_to_ours_{key[:3]}"] = round(summary[other][key] / max(summary["ours"][key], 0.1), 2)
     return summary
 
 
 @asynccontextmanager
-async def serve_builtin(folder: Path, codec: Codec) -> AsyncIterator[tuple[str, Services]]:
-    """A server of its own, with the built-in person."""
+async def serve_builtin(
+    folder: Path,
+    codec: Codec,
+    relay: Mapping[str, Any] = {},
+) -> AsyncIterator[tuple[str, Services]]:
+    """A server of its own, with the built-in person; ``relay`` as in the settings."""
     store = AvatarStore(folder / "avatars")
     person = await asyncio.to_thread(build_person, _GAUSSIANS)
     save_avatar(person, store.avatar_path("builtin"))
     facts = AvatarFacts("Built-in", person.metadata.reconstructor, person.metadata.created_at)
     write_facts(store.facts_path("builtin"), facts)
-    config = load_config(storage={"data": folder}, video={"codecs": [codec]}, log={"level": "error"})
+    config = load_config(storage={"data": folder}, video={"codecs": [codec]}, log={"level": "error"}, relay=dict(relay))
     app: FastAPI = create_app(config)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="websockets-sansio"))
     serving = asyncio.create_task(server.serve(), name="serve")
@@ -315,7 +363,7 @@ def _print(report: dict[str, Any]) -> None:
     for title in ("way", "server", "p50 ms", "p95 ms", "pictures a second"):
         table.add_column(title, justify="left" if title in {"way", "server"} else "right")
     for way in ("draw_to_display", "camera_to_display"):
-        for server in ("ours", "stock"):
+        for server in _SERVERS:
             row = report.get(way, {}).get(server)
             if row is not None:
                 cells = (row["p50_ms"], row["p95_ms"], row["pictures_per_second"])

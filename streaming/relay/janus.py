@@ -124,13 +124,13 @@ class Mountpoint:
             BackendError: Janus refuses.
         """
         handle = self._handle(viewer)
+        # before the first packet, or browsers buffer it; not in "streams", where Janus 1.1 takes no notice of it
+        await self._janus.send(handle, {"request": "configure", "mid": "v", "min_delay": 0, "max_delay": 0})
         await self._janus.send(handle, {"request": "start"}, {"type": "answer", "sdp": answer})
         if timer := self._ends.pop(viewer, None):
             timer.cancel()
         if lasts_s is not None:
             self._end_after(viewer, lasts_s)
-        at_once = {"mid": "v", "min_delay": 0, "max_delay": 0}
-        await self._janus.send(handle, {"request": "configure", "streams": [at_once]})
 
     async def dismiss(self, viewer: str) -> None:
         """Send a viewer away; raises RefusedError where there is none."""

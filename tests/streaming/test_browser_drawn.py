@@ -24,10 +24,11 @@ from lhm_runtime.motion.retargeting import BoneRotations
 from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction.builtin_person import build_person
 from lhm_runtime.types import SmplxPose
+from streaming import pose_feed
 from streaming.app import WEB
 from streaming.bench.chromium import Page, open_page
 from streaming.protocol import BoneSample, encode_bones
-from streaming.settings import Settings
+from streaming.settings import NewSession, Settings
 from streaming.stage import place_camera, standing_joints
 
 pytestmark = [
@@ -149,6 +150,8 @@ OLD = """const open = HTMLCanvasElement.prototype.getContext
 HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
   return kind === 'webgl2' ? null : open.call(this, kind, ...rest)
 }"""
+DRAWN = "document.body?.dataset.drawn === 'here'"
+LOSE = "document.querySelector('#splats')?.getContext('webgl2').getExtension('WEBGL_lose_context')?.loseContext()"
 PLAYS = "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames > 3"
 
 
@@ -183,5 +186,61 @@ def test_where_it_cannot_be_drawn_the_page_shows_the_video(avatar: Avatar, tmp_p
             await page.wait_for("document.body.dataset.drawn === 'here'")
             await server.http.patch(f"/api/sessions/{shared}", json={"share_avatar": False})
             await shows_video("not given away any more")
+
+    run(main())
+
+
+async def moves(page: Page) -> None:
+    """Fail unless the page draws something that moves."""
+    before = await screenshot(page)
+    async with asyncio.timeout(20):
+        while np.abs(await screenshot(page) - before).max() < 40:
+            await asyncio.sleep(0.1)
+
+
+def test_the_page_draws_on_after_what_happens_to_phones(avatar: Avatar, tmp_path: Path) -> None:
+    """It lies in a pocket, loses its graphics card, and its server stops and comes back."""
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            serving = await stack.enter_async_context(AsyncExitStack())
+            server = await serving.enter_async_context(live_server(tmp_path, avatar))
+            wish = NewSession(avatar="someone", source="replay", replay="wave", share_avatar=True, fps=60)
+            session = await server.services.sessions.start(wish)
+            page = await stack.enter_async_context(open_page("about:blank"))
+            screen = {"width": 195, "height": 422, "deviceScaleFactor": 1, "mobile": True}
+            await page.call("Emulation.setDeviceMetricsOverride", **screen)
+            await page.go(f"{server.address}/view/{session.id}?render=client&fallback=no")
+            if not await page.evaluate("!!document.createElement('canvas').getContext('webgl2')"):
+                pytest.skip("this Chromium has no WebGL 2")
+            await page.wait_for(DRAWN, 30)
+            await moves(page)
+            (viewer,) = session.poses.viewers
+
+            other = await page.call("Target.createTarget", url="about:blank")
+            await page.wait_for("document.hidden")
+            while viewer._sent - viewer._heard < pose_feed._UNHEARD:
+                await asyncio.sleep(0.02)
+            await page.call("Target.closeTarget", **other)
+            await page.call("Page.bringToFront")
+            await moves(page)
+
+            await page.call("Emulation.setDeviceMetricsOverride", **{**screen, "width": 422, "height": 195})
+            await page.evaluate(LOSE)
+            await page.wait_for("!document.querySelector('#splats')")
+            await page.wait_for("document.querySelector('#splats')?.width === 422")
+            await moves(page)
+
+            await serving.aclose()
+            await page.wait_for("!document.querySelector('#status').hidden")
+            port = int(server.address.rpartition(":")[2])
+            server = await stack.enter_async_context(live_server(tmp_path, avatar, port=port))
+            await server.services.sessions.start(wish, session.id)
+            await page.wait_for("document.querySelector('#status').hidden")
+            await moves(page)
+
+            await page.evaluate(f"void setInterval(() => {{ {LOSE} }}, 50)")
+            await page.wait_for(PLAYS)  # a graphics card that is taken away all the time is none
+            assert "taken away twice" in "".join(page.console)
 
     run(main())

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiortc import RTCSessionDescription
+from aiortc.rtp import unpack_header_extensions
 from apart import needs_own_network, run_apart
 from janus_server import RELAY, SECRET, needs_janus, run_janus
 from live import LiveServer, Visitor, live_server, run, visit
@@ -65,6 +67,22 @@ async def see_motion(visitor: Visitor) -> None:
     await visitor.see_until(lambda picture: bool(np.abs(picture - before).max() > 40))
 
 
+async def extensions(visitor: Visitor) -> list[tuple[int, bytes]]:
+    """Header extensions of the next RTP packet."""
+    (video,) = (each for each in visitor.connection.getReceivers() if each.track.kind == "video")
+    take, came = video.transport._handle_rtp_data, asyncio.get_running_loop().create_future()
+
+    async def look(data: bytes, arrival_time_ms: int) -> None:
+        if not came.done():
+            profile, words = struct.unpack_from("!HH", data, 12)
+            came.set_result(unpack_header_extensions(profile, data[16 : 16 + 4 * words]))
+        await take(data, arrival_time_ms)
+
+    video.transport._handle_rtp_data = look
+    async with asyncio.timeout(10.0):
+        return list(await came)
+
+
 async def leave_mountpoint(number: int, secret: str) -> None:
     """What a server leaves behind that crashed."""
     media = [{"type": "video", "mid": "v", "pt": 96, "codec": "h264", "port": 0}]
@@ -109,6 +127,7 @@ def test_an_audience_by_janus_and_janus_dies(avatar: Avatar, tmp_path: Path, mon
             eight = [await watch_relay(server, session, stack) for _ in range(8)]
             for visitor in eight:
                 await see_motion(visitor)
+            assert b"\0\0\0" in [value for _, value in await extensions(eight[0])]  # to be shown at once
             state = await relay_state(server, session, "live")
             assert (state["name"], state["kind"], state["viewers"], state["problem"]) == ("hall", "janus", 8, None)
             live = server.services.sessions.get(session)

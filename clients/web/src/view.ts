@@ -15,15 +15,19 @@ let link: { phase: Phase } | undefined
 
 /** Short breaks are nobody's business. */
 function say(phase: Phase): void {
-  clearTimeout(saying)
-  if (phase.name === 'live') status.hidden = true
-  else if (phase.name !== 'off' && status.hidden) {
-    saying = setTimeout(() => {
-      const now = link?.phase
-      status.textContent = now?.name === 'ended' ? now.reason || 'This session has ended.' : 'Connecting…'
-      status.hidden = false
-    }, PATIENCE_MS)
-  }
+  if (phase.name === 'live') {
+    clearTimeout(saying)
+    saying = undefined
+    status.hidden = true
+  } else if (status.hidden) {
+    if (phase.name !== 'off') saying ??= setTimeout(tell, PATIENCE_MS) // from the first try on, not the last
+  } else if (phase.name === 'ended') tell()
+}
+
+function tell(): void {
+  const now = link?.phase
+  status.textContent = now?.name === 'ended' ? now.reason || 'This session has ended.' : 'Connecting…'
+  status.hidden = false
 }
 
 const screen = {
@@ -37,5 +41,10 @@ const showVideo = () => {
 const query = new URLSearchParams(location.search)
 const drawn = query.get('render') === 'client'
 if (query.get('via') === 'janus') link = showRelayed(screen, say)
-else if (drawn) void drawInstead(sessionOfPage(), screen.video, showVideo)
-else showVideo()
+else if (drawn) {
+  const sayDrawn = (phase: Phase) => {
+    link = { phase }
+    say(phase)
+  }
+  void drawInstead(sessionOfPage(), screen.video, showVideo, sayDrawn)
+} else showVideo()

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { listMoves, moveFaces, packTexels, parseAvatar, TEXELS } from '../src/splats/avatar_file'
+import { COARSEST, nextDetail } from '../src/splats/detail'
 import { PoseBuffer } from '../src/splats/pose_buffer'
 import { halfFloat, JOINTS, parsePose, type Pose } from '../src/splats/pose_packet'
 import { Skeleton } from '../src/splats/skeleton'
@@ -145,5 +146,33 @@ describe('the buffer of poses', () => {
     buffer.push(at(0, 0), 0)
     buffer.push({ ...at(20, 8), cast: 4 }, 20)
     expect(buffer.at(25)!.transl[0]).toBe(8)
+  })
+})
+
+describe('the detail that is drawn', () => {
+  it('stays where pictures come fast enough', () => {
+    expect(nextDetail(1, 20)).toBe(1)
+    expect(nextDetail(0.6, 60)).toBe(0.6)
+  })
+
+  it('falls as far as a slow device needs, and then nothing helps', () => {
+    expect(nextDetail(1, 19)).toBe(0.8)
+    expect(nextDetail(1, 12)).toBeCloseTo(Math.SQRT1_2)
+    expect(nextDetail(1, 2)).toBe(COARSEST)
+    expect(nextDetail(COARSEST, 19)).toBeNull()
+  })
+
+  it('is found, or given up, within few looks', () => {
+    for (const fullFps of [3, 8, 12, 15, 19]) {
+      let detail: number | null = 1
+      let looks = 0
+      // as slow as it has pixels
+      for (let next = nextDetail(1, fullFps); next !== detail && detail !== null; looks++) {
+        detail = next
+        if (detail !== null) next = nextDetail(detail, fullFps / detail ** 2)
+      }
+      expect(looks).toBeLessThan(4)
+      expect(detail === null).toBe(fullFps / COARSEST ** 2 < 20)
+    }
   })
 })

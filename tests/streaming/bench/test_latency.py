@@ -4,6 +4,8 @@ from pathlib import Path
 
 import av
 import pytest
+from apart import needs_own_network, run_apart
+from janus_server import SETTINGS, needs_janus
 
 from lhm_runtime.errors import InvalidInputError
 from streaming.app import WEB
@@ -50,6 +52,24 @@ def test_both_ways_and_both_servers_are_measured() -> None:
     # means, and not of quite the same frames: one may be on its way at either end
     assert parts["track"] + parts["convert"] <= 1.15 * parts["arrival_to_landmarks"] + 1
     assert "camera_encode" in report["camera_to_display"]["stock"]["runs"][0]["browser_parts_mean_ms"]
+
+
+@needs_janus
+@needs_own_network
+@pytest.mark.usefixtures("short")
+@pytest.mark.skipif(not (WEB / "view.html").is_file(), reason="the page is not built (make web)")
+@pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chromium here")
+def test_the_way_by_a_relay_is_measured_beside_the_direct_one() -> None:
+    async def main() -> None:
+        stream = latency._Stream("h264", 256, 192, 15)
+        report = await latency.measure(stream, None, ["draw_to_display"], 2.0, 1, stock=False, janus=SETTINGS)
+        found = report["draw_to_display"]
+        for server in ("ours", "janus"):
+            assert 0 < found[server]["p50_ms"] <= found[server]["p95_ms"] < 10_000
+            assert found[server]["runs"][0]["pictures"] > 3
+        assert found["janus_to_ours_p50"] > 0
+
+    run_apart(main())
 
 
 @pytest.mark.parametrize(("text", "size"), [("512", (512, 512)), ("720x1280", (720, 1280))])

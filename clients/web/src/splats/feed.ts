@@ -15,26 +15,35 @@ export interface Scene {
   mirror: boolean
   /** Six hex digits, or 'transparent'. */
   background: string
+  framing: 'full' | 'half' | 'head'
 }
 
 export interface FeedHandlers {
   /** `first` of a connection: what was known before may be another server's. */
   onScene: (scene: Scene, first: boolean) => void
   onPose: (pose: Pose) => void
-  /** It will not come any more, and why. */
+  /** What came before comes no more at the moment; `reason` where the session has ended, which may begin again. */
+  onBreak: (reason: string | null) => void
+  /** It will not come, and why. */
   onEnd: (reason: string) => void
 }
 
 const ACK_EVERY = 8
 const MOST_TRIES = 5
+const COME_BACK_MS = 5000
+const ENDED = 1001
+const UNKNOWN_SESSION = 4404
 /** Close codes from 4000 on are the server's word, and 1001 is the session's end; anything else is the network's. */
-const isFinal = (code: number) => code >= 4000 || code === 1001
+const OWN_CODES = 4000
 
 export class Feed {
   #url: string
   #handlers: FeedHandlers
   #socket: WebSocket | null = null
   #tries = 0
+  #received = 0
+  #shown = false
+  #held = false
   #reason = ''
   #timer: ReturnType<typeof setTimeout> | undefined
 
@@ -51,10 +60,22 @@ export class Feed {
     socket?.close()
   }
 
+  /** Nobody looks: say no more what has come, so that the server soon sends nothing; or somebody looks again. */
+  hold(held: boolean): void {
+    this.#held = held
+    if (!held && this.#received > 0) this.#acknowledge()
+  }
+
+  #acknowledge(): void {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return
+    this.#socket.send(JSON.stringify({ type: 'ack', received: this.#received }))
+  }
+
   #open(): void {
     const socket = new WebSocket(this.#url)
-    let received = 0
     let first = true
+    this.#received = 0
+    this.#reason = ''
     this.#socket = socket
     socket.binaryType = 'arraybuffer'
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
@@ -67,21 +88,26 @@ export class Feed {
         } else if (message?.type === 'error') this.#reason = message.message ?? ''
         return
       }
-      received++
-      if (received % ACK_EVERY === 0) socket.send(JSON.stringify({ type: 'ack', received }))
+      this.#received++
+      if (this.#received % ACK_EVERY === 0 && !this.#held) this.#acknowledge()
       const pose = parsePose(data)
       if (!pose) return
       this.#tries = 0
+      this.#shown = true
       this.#handlers.onPose(pose)
     }
     socket.onclose = ({ code }) => {
       if (this.#socket !== socket) return
       this.#socket = null
-      if (isFinal(code) || ++this.#tries >= MOST_TRIES) {
-        this.#handlers.onEnd(this.#reason || 'the server cannot be reached')
-      } else {
-        this.#timer = setTimeout(() => this.#open(), backoffMs(this.#tries))
+      const gone = code === ENDED || code === UNKNOWN_SESSION
+      const refused = code >= OWN_CODES && !gone
+      this.#tries++
+      // what was there once comes back, however long that takes
+      if (refused || (!this.#shown && (gone || this.#tries >= MOST_TRIES))) {
+        return this.#handlers.onEnd(this.#reason || 'the server cannot be reached')
       }
+      this.#handlers.onBreak(gone ? this.#reason || 'This session has ended.' : null)
+      this.#timer = setTimeout(() => this.#open(), gone ? COME_BACK_MS : backoffMs(this.#tries))
     }
   }
 }

@@ -13,9 +13,11 @@ const EPS2D_PX2 = 0.3
 
 const NEAR_M = 0.05
 const FAR_M = 100
+/** Of the scene's picture, along its longer side. */
 const MOST_PIXELS = 1440
 const CLOSE_UP = 4096
 const DISPOSE_AGAIN_MS = 50
+const DISPOSE_AT_LAST_MS = 10_000
 
 /** Pictures a second of the last three seconds; null until they have passed. */
 class Pace {
@@ -51,6 +53,8 @@ export class SplatStage {
   #pace = new Pace()
   #onPace: (rate: number) => void
   #watching: ResizeObserver
+  #detail = 1
+  #fits = false
 
   /**
    * Throws where the browser gives no WebGL 2.
@@ -72,7 +76,7 @@ export class SplatStage {
       maxPixelRadius: CLOSE_UP,
     })
     this.#world.add(this.#spark)
-    this.#watching = new ResizeObserver(() => this.#resize())
+    this.#watching = new ResizeObserver(() => (this.#fits = false))
     this.#watching.observe(canvas)
     document.addEventListener('visibilitychange', this.#onVisibility)
     this.#renderer.setAnimationLoop((nowMs) => this.#draw(nowMs))
@@ -81,35 +85,22 @@ export class SplatStage {
   /** Show what a scene says; its avatar by `put`. */
   show(scene: Scene): void {
     this.#scene = scene
-    const { width, height, focal_px, centre_px, T_camera_world } = scene
+    const { T_camera_world } = scene
     // ours looks along +z with y down, three's along -z with y up
     const [x, y, z] = T_camera_world.slice(0, 3)
     const worldToCamera = new THREE.Matrix4().set(...row(x, 1), ...row(y, -1), ...row(z, -1), 0, 0, 0, 1)
     worldToCamera.invert().decompose(this.#camera.position, this.#camera.quaternion, this.#camera.scale)
-    const depth = FAR_M - NEAR_M
-    this.#camera.projectionMatrix.set(
-      (2 * focal_px[0]) / width,
-      0,
-      1 - (2 * centre_px[0]) / width,
-      0,
-      0,
-      (2 * focal_px[1]) / height,
-      (2 * centre_px[1]) / height - 1,
-      0,
-      0,
-      0,
-      -(FAR_M + NEAR_M) / depth,
-      (-2 * FAR_M * NEAR_M) / depth,
-      0,
-      0,
-      -1,
-      0,
-    )
-    this.#camera.projectionMatrixInverse.copy(this.#camera.projectionMatrix).invert()
     this.#canvas.style.transform = scene.mirror ? 'scaleX(-1)' : ''
     const clear = scene.background === 'transparent'
     this.#renderer.setClearColor(new THREE.Color(clear ? '#000000' : `#${scene.background}`), clear ? 0 : 1)
-    this.#resize()
+    this.#fits = false
+  }
+
+  /** Draw this share of the screen's pixels along each side. */
+  setDetail(detail: number): void {
+    this.#detail = detail
+    this.#fits = false
+    this.#pace.restart()
   }
 
   /** The avatar of the scenes and poses of this cast. */
@@ -122,23 +113,25 @@ export class SplatStage {
     this.#pace.restart()
   }
 
+  /** The canvas goes, too. */
   close(): void {
+    this.#canvas.remove()
     this.#renderer.setAnimationLoop(null)
     this.#watching.disconnect()
     document.removeEventListener('visibilitychange', this.#onVisibility)
-    this.#dispose()
+    this.#dispose(performance.now() + DISPOSE_AT_LAST_MS)
   }
 
-  /** Spark cannot be stopped while it sorts. */
-  #dispose(): void {
-    if (this.#spark.sorting) {
-      setTimeout(() => this.#dispose(), DISPOSE_AGAIN_MS)
+  /** Spark cannot be stopped while it sorts, which it may never end where its context was lost. */
+  #dispose(atLastMs: number): void {
+    if (this.#spark.sorting && performance.now() < atLastMs) {
+      setTimeout(() => this.#dispose(atLastMs), DISPOSE_AGAIN_MS)
       return
     }
     this.#puppet?.dispose()
     this.#spark.dispose()
     this.#renderer.dispose()
-    this.#renderer.forceContextLoss()
+    if (!this.#renderer.getContext().isContextLost()) this.#renderer.forceContextLoss()
   }
 
   #onVisibility = (): void => this.#pace.restart()
@@ -146,20 +139,51 @@ export class SplatStage {
   #draw(nowMs: number): void {
     const pose = this.buffer.at(nowMs)
     if (!pose || !this.#puppet || pose.cast !== this.#cast || this.#renderer.getContext().isContextLost()) return
+    if (!this.#fits) this.#fit()
     this.#puppet.pose(pose)
     this.#renderer.render(this.#world, this.#camera)
     const rate = this.#pace.count(nowMs)
     if (rate !== null) this.#onPace(rate)
   }
 
-  /** As many pixels as the screen has where the picture is. */
-  #resize(): void {
+  /**
+   * The whole screen, of which the scene's picture is the middle: no edge of it cuts off a hand. Only downwards there is
+   * no more than the scene shows, as who is shown by half may have been photographed by half.
+   *
+   * Just before it is drawn, for it clears the canvas.
+   */
+  #fit(): void {
     if (!this.#scene) return
-    const { width, height } = this.#scene
+    this.#fits = true
+    const { width, height, framing, focal_px, centre_px } = this.#scene
     const { clientWidth, clientHeight } = this.#canvas
-    const fits = Math.min(clientWidth / width, clientHeight / height) * devicePixelRatio
-    const scale = Math.min(fits || 1, MOST_PIXELS / Math.max(width, height))
-    this.#renderer.setSize(Math.round(scale * width), Math.round(scale * height), false)
+    const enlarged = Math.min(clientWidth / width, clientHeight / height) || 1
+    const wide = (clientWidth || width) / enlarged
+    const high = (clientHeight || height) / enlarged
+    const centre = [centre_px[0] + (wide - width) / 2, centre_px[1] + (high - height) * (framing === 'full' ? 0.5 : 1)]
+    const depth = FAR_M - NEAR_M
+    this.#camera.projectionMatrix.set(
+      (2 * focal_px[0]) / wide,
+      0,
+      1 - (2 * centre[0]) / wide,
+      0,
+      0,
+      (2 * focal_px[1]) / high,
+      (2 * centre[1]) / high - 1,
+      0,
+      0,
+      0,
+      -(FAR_M + NEAR_M) / depth,
+      (-2 * FAR_M * NEAR_M) / depth,
+      0,
+      0,
+      -1,
+      0,
+    )
+    this.#camera.projectionMatrixInverse.copy(this.#camera.projectionMatrix).invert()
+    const scale = this.#detail * Math.min(enlarged * devicePixelRatio, MOST_PIXELS / Math.max(width, height))
+    const size = [Math.round(scale * wide), Math.round(scale * high)] as const
+    if (size[0] !== this.#canvas.width || size[1] !== this.#canvas.height) this.#renderer.setSize(...size, false)
   }
 }
 
