@@ -9,7 +9,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` whole or not at all.
 
     Raises:
-        OSError: the file cannot be written; what was at ``path`` is then untouched.
+        OSError: the file cannot be written, with ``path`` as its filename; what was there is then untouched.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -18,6 +18,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise

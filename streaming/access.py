@@ -26,6 +26,8 @@ MAX_TOKEN_CHARS: Final = 1024
 _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "lhm-live"
 _LEEWAY_S: Final = 5
+_MOST_AHEAD_S: Final = 600
+"""So far the clock of another server that signs by this secret may be ahead of this one's."""
 _LEAST_SECRET_CHARS: Final = 32
 _RANKS: Final = {role: rank for rank, role in enumerate(get_args(Role))}
 
@@ -100,14 +102,17 @@ def verify(secret: str, token: str) -> Grant:
             algorithms=[_ALGORITHM],
             audience=_AUDIENCE,
             leeway=_LEEWAY_S,
-            options={"require": ["aud", "exp", "iat", "role"]},
+            # verify_iat would refuse whatever a clock ahead of this one has signed
+            options={"require": ["aud", "exp", "iat", "role"], "verify_iat": False},
         )
     except jwt.ExpiredSignatureError as error:
         raise RefusedError(401, "token_expired", "this link has expired; ask for a new one") from error
     except (jwt.InvalidTokenError, ValueError, TypeError) as error:
         raise void from error
-    role, session = claims["role"], claims.get("session")
+    role, session, issued_s = claims["role"], claims.get("session"), claims["iat"]
     if role not in get_args(Role) or not (session is None or isinstance(session, str)):
+        raise void
+    if not isinstance(issued_s, int | float) or issued_s > time.time() + _MOST_AHEAD_S:
         raise void
     return Grant(role, session, float(claims["exp"]))
 

@@ -22,7 +22,7 @@ from streaming.avatar_store import AvatarStore, tidy_name
 from streaming.config import Config, IceServer
 from streaming.errors import RefusedError
 from streaming.inputs import Inputs, describe_inputs, list_rigs
-from streaming.jobs import Job
+from streaming.jobs import UPLOADS, Job
 from streaming.recording_store import RecordingFacts
 from streaming.services import Given, Here, Services
 from streaming.settings import NewSession, SessionChange, SessionState
@@ -172,18 +172,18 @@ async def rigs(here: Here) -> list[str]:
         raise RefusedError(502, "no_broker", str(error)) from error
 
 
-@router.post("/avatars", status_code=202, tags=["avatars"], responses=refusals(413, 415, 422, 503))
+@router.post("/avatars", status_code=202, tags=["avatars"], responses=refusals(413, 415, 422, 503, 507))
 async def create_avatar(photo: UploadFile, here: Here) -> Accepted:
     """Make an avatar of a photo; the job says how far it is."""
     limit = here.config.server.max_photo_mb * 1_000_000
     data = await photo.read(limit + 1)
     if len(data) > limit:
         raise RefusedError(413, "too_large", f"the photo is larger than {here.config.server.max_photo_mb} MB")
-    folder = here.config.storage.data / "photos"
-    path = folder / secrets.token_hex(8)
+    keep = here.config.storage.keep_photos
+    path = here.config.storage.data / ("photos" if keep else UPLOADS) / secrets.token_hex(8)
     await asyncio.to_thread(_keep, path, data)
     try:
-        job = here.jobs.start(tidy_name(photo.filename or ""), path, delete_photo=not here.config.storage.keep_photos)
+        job = here.jobs.start(tidy_name(photo.filename or ""), path, delete_photo=not keep)
     except RefusedError:
         path.unlink(missing_ok=True)
         raise
@@ -359,8 +359,12 @@ def _list_avatars(store: AvatarStore) -> list[AvatarSummary]:
 
 def _keep(path: Path, data: bytes) -> None:
     """Write an upload for the worker, unless its first bytes say it is no picture: the worker looks at the rest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise RefusedError(507, "no_room", f"the server cannot keep the photo: {error.strerror}") from error
     try:
         with Image.open(path):
             pass
@@ -369,7 +373,9 @@ def _keep(path: Path, data: bytes) -> None:
             return
         path.unlink()
         raise RefusedError(
-            415, "not_a_picture", f"the file is no picture that can be read ({len(data)} bytes)"
+            415,
+            "not_a_picture",
+            f"the file is no picture that can be read here ({len(data)} bytes): use a JPEG or a PNG",
         ) from error
 
 

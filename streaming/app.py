@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -16,16 +17,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from structlog.stdlib import get_logger
 
-from lhm_runtime.errors import LhmLiveError
+from lhm_runtime.errors import InvalidInputError, LhmLiveError
 from lhm_runtime.models import MODELS, find_model
 from streaming import api, lowlatency, metrics, pose_socket, pose_view, signaling
 from streaming.access import choose_secret
 from streaming.avatar_store import AvatarStore
-from streaming.config import Config
+from streaming.config import Config, Storage
 from streaming.encoder import PictureEncoder
 from streaming.errors import RefusedError
 from streaming.gate import Gate, error_answer
-from streaming.jobs import Jobs
+from streaming.jobs import UPLOADS, Jobs, forget_uploads
 from streaming.recording_store import RecordingStore
 from streaming.relay import routes as relay_routes
 from streaming.services import Here, Services
@@ -48,14 +49,17 @@ def create_app(config: Config, *, avatars: AvatarStore | None = None, front: API
         front: routes that come before all others; each has a rule in rules.py.
 
     Raises:
-        InvalidInputError: the network would get in and nothing says who may (access), or the certificate is unusable.
+        InvalidInputError: the network would get in and nothing says who may (access), the certificate is unusable, or
+            a folder of the settings is (storage).
     """
     secret = choose_secret(config)
+    _require_folders(config.storage)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         share_arenas()
         lowlatency.install(config.rtc.loopback)
+        forget_uploads(config.storage.data / UPLOADS)
         store = avatars or AvatarStore(config.storage.data / "avatars")
         async with AsyncExitStack() as stack:
             jobs = await stack.enter_async_context(Jobs(store))
@@ -98,6 +102,21 @@ def create_app(config: Config, *, avatars: AvatarStore | None = None, front: API
     _add_health(app)
     _add_pages(app)
     return app
+
+
+def _require_folders(storage: Storage) -> None:
+    """Better now than with the first avatar, or where nobody looks."""
+    try:
+        storage.data.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=storage.data):
+            pass
+    except OSError as error:
+        reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise InvalidInputError(
+            f"nothing can be kept in {storage.data} (storage.data): {reason}; name a folder that this user may write to"
+        ) from error
+    if storage.replays is not None and not storage.replays.is_dir():
+        raise InvalidInputError(f"{storage.replays} is no folder (storage.replays); make it, or leave the setting out")
 
 
 def _add_health(app: FastAPI) -> None:

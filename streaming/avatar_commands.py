@@ -18,8 +18,10 @@ from lhm_runtime.motion.sequences import load_motion
 from lhm_runtime.ply import export_ply, import_ply
 from lhm_runtime.reconstruction.rigging import rig_gaussians
 from lhm_runtime.types import SmplxPose
-from streaming.arguments import BUILTIN, AvatarArgument, open_avatar, report
+from streaming.arguments import BUILTIN, AvatarArgument, open_avatar, report, require_writable
 from streaming.inspection import describe_avatar, describe_gaussians
+
+_OWN_POSES = ("tpose", "relaxed")
 
 
 def info(
@@ -64,8 +66,9 @@ def export(
       lhm-live export me.avatar me.ply
       lhm-live export me.avatar jump.ply --pose jump.npz --frame 120
     """
-    if out.suffix.lower() != ".ply":
-        raise typer.BadParameter(f"{out} should end in .ply", param_hint="OUT.ply")
+    require_writable(out, ".ply", "OUT.ply")
+    if frame and pose in _OWN_POSES:
+        raise typer.BadParameter(f"{pose} has one frame alone; name a FILE by --pose", param_hint="--frame")
     person = open_avatar(avatar)
     chosen = _still_pose(pose, frame, person.expression_names)
     matrices = joint_matrices(chosen, person.rest_joints)
@@ -89,8 +92,7 @@ def import_ply_command(
     [bold]Example[/bold]
       lhm-live import-ply edited.ply -o edited.avatar --licence CC-BY-4.0
     """
-    if out.suffix.lower() != ".avatar":
-        raise typer.BadParameter(f"{out} should end in .avatar", param_hint="--out")
+    require_writable(out, ".avatar", "--out")
     body = BodyModel.default()
     metadata = AvatarMetadata(
         reconstructor="ply-import 1",

@@ -79,6 +79,12 @@ class AvatarStore:
                 self._mirror.remove(path.name)
             path.unlink(missing_ok=True)
 
+    def discard_unfinished(self, avatar_id: str) -> None:
+        """Remove what there is of an avatar that has no facts yet: nobody will ever ask for it."""
+        if not self.facts_path(avatar_id).exists():
+            for path in self._paths(avatar_id):
+                path.unlink(missing_ok=True)
+
     def publish(self, avatar_id: str) -> None:
         """Let other machines have what is now in the folder, where they share a storage; raises OSError."""
         if self._mirror is not None:

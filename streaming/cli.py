@@ -1,6 +1,10 @@
 """The command ``lhm-live``: which commands there are. Each is imported when it is called for, as some take a second."""
 
+import os
+import signal
 from importlib import import_module
+from importlib.metadata import version
+from types import FrameType
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
@@ -141,7 +145,10 @@ class Commands(TyperGroup):
         except (LhmLiveError, OSError) as error:
             if ctx.params["debug"] or isinstance(error, BrokenPipeError):
                 raise
-            line = " ".join(str(error).split())
+            said = str(error)
+            if isinstance(error, OSError) and error.filename:
+                said = f"{error.filename}: {error.strerror}"
+            line = " ".join(said.split())
             Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {line}", style="red", markup=False)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as stop:
@@ -175,9 +182,21 @@ app = typer.Typer(
 )
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lhm-live {version('lhm-live')}")
+        raise typer.Exit
+
+
 @app.callback()
 def lhm_live(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+    *,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the full traceback of an error, and what libraries print.")
+    ] = False,
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Animatable 3D Gaussian avatars, drawn and streamed in real time without a GPU.
 
@@ -191,6 +210,19 @@ def lhm_live(
     """
 
 
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; SIGTERM ends it as Ctrl-C does, so that no half-written file stays behind."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        app()
+    except _Terminated:
+        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)  # so that whoever waits for it is told what ended it

@@ -5,26 +5,28 @@ is handed plain values.
 """
 
 import os
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml  # type: ignore[import-untyped]
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.models import MODELS_VARIABLE
 from lhm_runtime.motion.tracker import Mode
+from streaming.config_fields import HostName, IceUrls, LocalPath, Origin
+from streaming.config_file import describe_faults, read_settings_file
 from streaming.encoder import CEILING_BPS, Codec, Preset
 from streaming.lowlatency import Loopback
 from streaming.relay.settings import Relays
@@ -59,16 +61,16 @@ Side = Annotated[int, Field(ge=64, le=MAX_SIDE), AfterValidator(_even)]
 class Server(_Section):
     """Where the server listens, and how much it takes on."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; 0.0.0.0 lets the whole network in, with tokens: see Access."""
     port: int = Field(default=8080, ge=0, le=65535)
     """0: any free one."""
-    names: tuple[str, ...] = ()
+    names: tuple[HostName, ...] = ()
     """What else the server is called in links, as avatars.example.org; pages that reach it by another name are refused
     (DNS rebinding). IP addresses, localhost, this machine's name and those in the certificate are known."""
-    tls_cert: Path | None = None
+    tls_cert: LocalPath | None = None
     """Certificate and its chain (.pem): the server then speaks https."""
-    tls_key: Path | None = None
+    tls_key: LocalPath | None = None
     """The certificate's key (.pem), without a passphrase."""
     max_sessions: int = Field(default=8, ge=1)
     max_viewers: int = Field(default=64, ge=1)
@@ -80,7 +82,7 @@ class Server(_Section):
     drain_s: float = Field(default=0.0, ge=0, le=86_400)
     """On SIGTERM so long sessions may go on until their viewers leave, while none begins."""
     max_photo_mb: int = Field(default=32, ge=1, le=512)
-    origins: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
     """Pages of other origins that may use the server, as https://example.org; its own always may."""
 
 
@@ -91,7 +93,7 @@ class Access(_Section):
     """Whether tokens are asked for; auto: as soon as the server listens on more than this machine."""
     secret: SecretStr | None = None
     """Signs the tokens, 32 characters or more; None: what ``lhm-live token`` keeps in a file."""
-    secret_file: Path | None = None
+    secret_file: LocalPath | None = None
     """That file; None: access.key beside the avatars (storage.data)."""
     minutes: int = Field(default=720, ge=1, le=43_200)
     """Tokens and viewer links last this long."""
@@ -119,7 +121,7 @@ class Video(_Section):
     width: Side = 720
     height: Side = 960
     fps: int = Field(default=30, ge=1, le=60)
-    codecs: tuple[Codec, ...] = ("h264", "vp8")
+    codecs: tuple[Codec, ...] = Field(default=("h264", "vp8"), min_length=1)
     """In order of preference; a viewer gets the first that it decodes."""
     max_bps: int = Field(default=CEILING_BPS, ge=1_000_000, le=50_000_000)
     """Most bits a second that one viewer is sent."""
@@ -132,7 +134,7 @@ class Video(_Section):
 class IceServer(_Section):
     """A STUN or TURN server."""
 
-    urls: tuple[str, ...]
+    urls: IceUrls
     username: str | None = None
     credential: SecretStr | None = None
 
@@ -140,7 +142,7 @@ class IceServer(_Section):
 class Turn(_Section):
     """A TURN server that gives access by the hour, as coturn does with ``use-auth-secret``."""
 
-    urls: tuple[str, ...]
+    urls: IceUrls
     secret: SecretStr
     """coturn's ``static-auth-secret``."""
     minutes: int = Field(default=60, ge=1, le=1440)
@@ -171,7 +173,7 @@ class Motion(_Section):
     lock_feet: bool = False
 
 
-Senders = tuple[IPv4Network | IPv6Network, ...]
+Senders = tuple[IPvAnyNetwork, ...]
 """Addresses, or networks as 192.168.1.0/24."""
 
 _THIS_MACHINE: Final[Senders] = (IPv4Network("127.0.0.0/8"),)
@@ -218,11 +220,11 @@ class Mqtt(_Section):
     username: str | None = None
     password: SecretStr | None = None
     tls: bool = False
-    ca_file: Path | None = None
+    ca_file: LocalPath | None = None
     """Who vouches for the broker; None: whom the system trusts."""
-    cert_file: Path | None = None
+    cert_file: LocalPath | None = None
     """Our certificate, where the broker asks for one."""
-    key_file: Path | None = None
+    key_file: LocalPath | None = None
     jitter_ms: dict[RigName, Annotated[float, Field(ge=0, le=1000)]] = {}
     """Of rigs behind an uneven network: so long samples are held back to come evenly; others are shown at once."""
 
@@ -256,9 +258,9 @@ class Merged(_Section):
 class Storage(_Section):
     """Where things are kept."""
 
-    data: Path = Field(default_factory=_data_folder)
+    data: LocalPath = Field(default_factory=_data_folder)
     """Avatars made of uploaded photos, and recordings."""
-    replays: Path | None = None
+    replays: LocalPath | None = None
     """Folder of motions (.npz, .bvh, LHM folders) that pages may play."""
     keep_photos: bool = False
     """Whether uploaded photos stay beside their avatars; else they are deleted once the avatar is made."""
@@ -321,22 +323,16 @@ class Config(BaseSettings):
     cluster: Cluster = Cluster()
     log: Log = Log()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments (tests and the command line) over environment over file."""
-        file = settings_cls.model_config.get("yaml_file")
-        read = (YamlConfigSettingsSource(settings_cls),) if file else ()
-        return (init_settings, env_settings, *read)
+    @model_validator(mode="after")
+    def _has_a_port_for_each(self) -> "Config":
+        if (self.vmc.host, self.vmc.port) == (self.facemocap.host, self.facemocap.port):
+            raise ValueError(f"vmc.port and facemocap.port are both {self.vmc.port}; give each its own")
+        if (self.vmc.send_host, self.vmc.send_port) == (self.vmc.host, self.vmc.port):
+            raise ValueError(f"vmc.port and vmc.send_port are both {self.vmc.port}: it would hear itself")
+        return self
 
 
-def load_config(path: Path | None = None, **sections: Any) -> Config:
+def load_config(path: LocalPath | None = None, **sections: Any) -> Config:
     """The settings in force.
 
     Args:
@@ -351,26 +347,26 @@ def load_config(path: Path | None = None, **sections: Any) -> Config:
     if path is not None and not path.is_file():
         raise InvalidInputError(f"{path} is no file; the default settings are in configs/default.yaml")
 
+    read = {} if path is None else read_settings_file(path)
+
     class FromFile(Config):
-        model_config = SettingsConfigDict(yaml_file=path)
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """Arguments (tests and the command line) over environment over file."""
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, read))
 
     try:
         return FromFile(**sections)
-    except yaml.YAMLError as error:
-        raise InvalidInputError(f"{path} is no YAML: {error}") from error
     except ValidationError as error:
         where = "the settings" if path is None else str(path)
-        raise InvalidInputError(f"{where}: {_complaints(error)}") from error
-    except (TypeError, ValueError, AttributeError) as error:  # a list or a word where the mapping should be
-        raise InvalidInputError(f"{path} is no mapping of sections: {error}") from error
-
-
-def _complaints(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])}: "
-        + ("no such setting" if fault["type"] == "extra_forbidden" else f"{fault['msg']} (got {fault['input']!r})")
-        for fault in error.errors()
-    )
+        raise InvalidInputError(f"{where}: {describe_faults(error, Config, PREFIX, _DELIMITER)}") from error
 
 
 def _refuse_unknown_variables() -> None:

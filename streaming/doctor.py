@@ -2,7 +2,9 @@
 
 import ctypes
 import importlib.metadata
+import os
 import platform
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from lhm_runtime.errors import BackendError
+from lhm_runtime.errors import BackendError, InvalidInputError
 from lhm_runtime.rasterizer import look_at, rasterize
 from lhm_runtime.rasterizer.cpu.library import choose, libraries, runnable
 from lhm_runtime.types import Gaussians
+from streaming.config import load_config
 from streaming.video_file import H264_ENCODERS, try_encoder
 
 ENCODERS = (*H264_ENCODERS, "libvpx", "libvpx-vp9", "hevc_nvenc", "av1_nvenc")
@@ -26,6 +29,9 @@ SYSTEM_LIBRARIES = {
     "libglib-2.0.so.0": "libglib2.0-0",
 }
 """What MediaPipe loads at run time, and the Debian package it comes from."""
+
+_OPTIONAL = (("torch", "lhm"), ("gsplat", "cuda"), ("ray", "scale"), ("pyvirtualcam", "camera"))
+"""Packages that extras bring, and the extra."""
 
 _ISA_FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "asimd", "sve")
 
@@ -51,8 +57,10 @@ def examine() -> list[Finding]:
         _examine_picture(),
         *_examine_encoders(),
         _examine_gpu(),
-        *(_examine_package(*package) for package in (("torch", "lhm"), ("gsplat", "cuda"))),
+        *(_examine_package(*package) for package in _OPTIONAL),
         _examine_system_libraries(),
+        _examine_page(),
+        _examine_data_folder(),
     ]
 
 
@@ -163,6 +171,28 @@ def _examine_system_libraries() -> Finding:
         return Finding(
             "mediapipe's libraries",
             "absent",
-            f"needed for tracking people on the server: `sudo apt-get install {' '.join(missing)}`",
+            f"needed for avatars of photos and for tracking on the server: `sudo apt-get install {' '.join(missing)}`",
         )
     return Finding("mediapipe's libraries", "ok", ", ".join(SYSTEM_LIBRARIES))
+
+
+def _examine_page() -> Finding:
+    page = Path(__file__).parent / "web" / "index.html"
+    if page.is_file():
+        return Finding("studio page", "ok", "built")
+    return Finding(
+        "studio page", "absent", "nothing to see in a browser: build it with `make streaming/web/index.html`"
+    )
+
+
+def _examine_data_folder() -> Finding:
+    try:
+        folder = load_config().storage.data
+    except InvalidInputError as error:
+        return Finding("data folder", "broken", str(error))
+    there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return Finding(
+            "data folder", "broken", f"{folder} cannot be written; another one: `export LHM_LIVE_STORAGE__DATA=FOLDER`"
+        )
+    return Finding("data folder", "ok", f"{folder}, {shutil.disk_usage(there).free / 1e9:.0f} GB free")

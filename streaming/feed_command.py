@@ -16,7 +16,9 @@ def feed(
             help="A take (.motion), a recording or AMASS .npz, a .bvh, or a folder of LHM's smplx_params.",
         ),
     ],
-    to: Annotated[str, typer.Option(metavar="URL", help="ws://, wss://, mqtt://, mqtts:// or vmc://; see below.")],
+    to: Annotated[
+        str, typer.Option(metavar="URL", help="ws://, wss://, mqtt://, mqtts:// or vmc://: see the examples.")
+    ],
     *,
     speed: Annotated[float, typer.Option(min=0.05, max=20, help="2 is twice as fast.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Over and over, until Ctrl-C.")] = False,

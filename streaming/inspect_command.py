@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streaming.arguments import BUILTIN, open_avatar, report
+from streaming.arguments import BUILTIN, open_avatar, report, require_writable
 from streaming.inspection_pictures import COLUMNS, draw_attention, draw_canonical
 from streaming.lhm_options import DeviceOption, DtypeOption, WeightsOption
+from streaming.native_noise import native_noise_apart
 from streaming.picture_files import write_sheet
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ NetworkChoice = Literal["lhm", "lhm-mini", "lhm-500m", "lhm-500m-hf", "lhm-1b", 
 
 
 def inspect(
+    context: typer.Context,
     *,
     what: Annotated[
         str, typer.Argument(metavar="AVATAR|PHOTO", help="An .avatar file, the word 'builtin', or a photo for LHM.")
@@ -49,8 +51,8 @@ def inspect(
       lhm-live inspect me.avatar -o me.png
       lhm-live inspect me.jpg --method lhm-500m --layer 3 -o attention.png
     """
-    if out is not None and out.suffix.lower() != ".png":
-        raise typer.BadParameter(f"{out} should end in .png", param_hint="--out")
+    if out is not None:
+        require_writable(out, ".png", "--out")
     if what == BUILTIN or Path(what).suffix.lower() in {".avatar", ".ply"}:
         from lhm_runtime.reconstruction.regularisers import report_avatar  # noqa: PLC0415
 
@@ -61,7 +63,8 @@ def inspect(
             write_sheet(out, pictures, columns=len(pictures))
             report("the avatar at zero pose, unskinned", out)
         return
-    _inspect_photo(Path(what), out, method, weights, device, dtype, layer, person)
+    with native_noise_apart(context):
+        _inspect_photo(Path(what), out, method, weights, device, dtype, layer, person)
 
 
 def _inspect_photo(

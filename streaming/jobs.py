@@ -5,6 +5,7 @@ import contextlib
 import json
 import secrets
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,8 @@ from streaming.avatar_store import AvatarStore
 from streaming.errors import RefusedError
 from streaming.reconstruction_worker import Order
 
+UPLOADS: Final = "uploads"
+"""Folder in storage.data of photos that are deleted once their avatar is made."""
 MOST_WAITING: Final = 4
 """More photos than this are asked to come back later."""
 LIMIT_S: Final = 300.0
@@ -125,7 +128,11 @@ class Jobs:
             async with self._turn:
                 await self._change(job.id, stage="starting")
                 await self._make(job, photo, avatar_id, made_of)
+        except Exception as error:  # noqa: BLE001 - whoever follows the job waits for its end
+            _log.exception("no avatar", job=job.id, name=job.name)
+            await self._change(job.id, state="failed", message=f"the server could not make it: {error}")
         finally:
+            self._store.discard_unfinished(avatar_id)
             if photo is not None and delete_photo:
                 photo.unlink(missing_ok=True)
 
@@ -195,6 +202,14 @@ class Jobs:
         async with self._changed:
             self._jobs[job_id] = replace(self._jobs[job_id], **changes)  # type: ignore[arg-type]
             self._changed.notify_all()
+
+
+def forget_uploads(folder: Path) -> None:
+    """Delete the photos that a server which was killed has left; others may be at work on newer ones."""
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - (MOST_WAITING + 2) * LIMIT_S:
+                path.unlink()
 
 
 async def _read_tail(stream: asyncio.StreamReader) -> list[str]:

@@ -7,7 +7,9 @@ import typer
 
 WeightsOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="For LHM: a folder with its files, where they are not among the models."),
+    typer.Option(
+        metavar="DIR", exists=True, help="For LHM: a folder with its files, where they are not among the models."
+    ),
 ]
 DeviceOption = Annotated[
     Literal["cpu", "cuda"] | None, typer.Option(help="For LHM: where it runs; a card where there is one.")

@@ -40,8 +40,16 @@ def configure_logging(settings: Log) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not how uvicorn ends: a port that is taken has a sentence of ours, and a second Ctrl-C needs none."""
+    if record.name != "uvicorn.error" or not isinstance(record.msg, str | OSError):
+        return True
+    return isinstance(record.msg, str) and not record.msg.rstrip().endswith(("CancelledError", "KeyboardInterrupt"))

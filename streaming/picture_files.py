@@ -55,9 +55,9 @@ def write_frames(folder: Path, pictures: Iterable[np.ndarray]) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInputError(f"{folder} exists and is not an empty folder; name a new one")
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
-    part.mkdir()
     count = 0
     try:
+        part.mkdir()
         for picture in pictures:
             # fast compression: frames are an intermediate, and this is most of the time
             Image.fromarray(picture).save(part / f"{count:05d}.png", compress_level=1)
@@ -65,6 +65,8 @@ def write_frames(folder: Path, pictures: Iterable[np.ndarray]) -> int:
         if count == 0:
             raise InvalidInputError("a folder of frames needs at least one picture, got none")
         part.replace(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return count

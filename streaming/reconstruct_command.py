@@ -14,7 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lhm_runtime.avatar import save_avatar
 from lhm_runtime.errors import PhotoError
+from streaming.arguments import require_writable
 from streaming.lhm_options import DeviceOption, DtypeOption, WeightsOption
+from streaming.native_noise import native_noise_apart
 from streaming.picture_files import write_sheet
 from streaming.video_input import VideoInput
 
@@ -45,16 +47,25 @@ _READING_S, _MAKING_S = 0.5, 3.5
 
 
 def reconstruct_command(
+    context: typer.Context,
     *,
     photo: Annotated[
-        Path, typer.Argument(metavar="PHOTO", help="From the front; or a video of someone turning round.")
+        Path,
+        typer.Argument(
+            metavar="PHOTO", exists=True, dir_okay=False, help="From the front; or a video of someone turning round."
+        ),
     ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="OUT.avatar", help="The file to write; beside PHOTO if left out."),
     ] = None,
-    back: Annotated[Path | None, typer.Option(help="A photo of the same person from behind.")] = None,
-    side: Annotated[list[Path] | None, typer.Option(help="A photo from the side; may be given twice.")] = None,
+    back: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A photo of the same person from behind.")
+    ] = None,
+    side: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="A photo from the side; may be given twice."),
+    ] = None,
     preview: Annotated[
         Path | None, typer.Option(metavar="SHEET.png", help="Also draw a sheet: sides, poses, expressions.")
     ] = None,
@@ -70,7 +81,12 @@ def reconstruct_command(
     ] = 40_000,
     person: Annotated[int, typer.Option(min=1, help="Who, where PHOTO shows several: 1 is the largest.")] = 1,
     mask: Annotated[
-        Path | None, typer.Option(help="A picture of PHOTO's shape, white where the person is; found if left out.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A picture of PHOTO's shape, white where the person is; found if left out.",
+        ),
     ] = None,
     weights: WeightsOption = None,
     device: DeviceOption = None,
@@ -90,10 +106,9 @@ def reconstruct_command(
       lhm-live reconstruct me.jpg --method lhm-500m -o me.avatar    its weights: lhm-live models
     """
     out = photo.with_suffix(".avatar") if out is None else out
-    if out.suffix.lower() != ".avatar":
-        raise typer.BadParameter(f"{out} should end in .avatar", param_hint="--out")
-    if preview is not None and preview.suffix.lower() != ".png":
-        raise typer.BadParameter(f"{preview} should end in .png", param_hint="--preview")
+    require_writable(out, ".avatar", "--out")
+    if preview is not None:
+        require_writable(preview, ".png", "--preview")
     more = [*([back] if back else []), *(side or [])]
     is_video = photo.suffix.lower() in VIDEO_SUFFIXES
     if is_video and (more or mask):
@@ -105,7 +120,7 @@ def reconstruct_command(
     from lhm_runtime.reconstruction.progress import split  # noqa: PLC0415
     from lhm_runtime.reconstruction.still_models import StillModels  # noqa: PLC0415
 
-    with _progress() as tell:
+    with native_noise_apart(context), _progress() as tell:
         reading, making, drawing = split(
             tell, [_READING_S * (_LOOKS / 4 if is_video else 1 + len(more)), _MAKING_S, 1.0]
         )

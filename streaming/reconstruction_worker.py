@@ -50,8 +50,11 @@ def main() -> int:
     with redirect_stdout(sys.stderr):  # what libraries print is none of our lines
         try:
             _make(order, lambda stage, done: _say(out, stage=stage, fraction=done))
-        except (LhmLiveError, OSError) as error:
-            _say(out, error=str(error).replace(f"{order.photo}", order.name))
+        except LhmLiveError as error:
+            _say(out, error=str(error).replace(f"{order.photo}", repr(order.name)))
+            return 1
+        except OSError as error:
+            _say(out, error=f"the server cannot keep the avatar: {error.strerror or error}")
             return 1
     return 0
 

@@ -16,7 +16,7 @@ from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.motion.takes import SUFFIX, Take, read_take
 from lhm_runtime.rasterizer import Framing, PixelFormat, Renderer
 from lhm_runtime.types import MAX_IMAGE_SIDE
-from streaming.arguments import BUILTIN, open_avatar, report
+from streaming.arguments import BUILTIN, open_avatar, report, require_folder_for, require_writable
 from streaming.avatar_store import AvatarStore
 from streaming.config import load_config
 from streaming.errors import RefusedError
@@ -101,6 +101,7 @@ def render(
     if len(named) > 1:
         raise typer.BadParameter("give AVATAR, --avatar or --body, not both", param_hint="--avatar")
     kind = _output_kind(out)
+    require_folder_for(out, "--out")
     colour = None if background is None else _parse_colour(background)
     wanted = None if size is None else _parse_size(size)
     if kind == "video" and wanted is not None and (wanted[0] % 2 or wanted[1] % 2):
@@ -136,8 +137,7 @@ def film(
     [bold]Example[/bold]
       lhm-live film -o person.mp4            also writes person.png
     """
-    if out.suffix.lower() != ".mp4":
-        raise typer.BadParameter(f"{out} should end in .mp4", param_hint="--out")
+    require_writable(out, ".mp4", "--out")
     avatar = open_avatar(BUILTIN)
     _record(plan_demo(avatar, size=_FILM_SIZE), out, threads)
     sheet = out.with_suffix(".png")

@@ -67,10 +67,10 @@ def demo(
       lhm-live demo --no-browser --port 9000
       lhm-live demo --check -o demo.mp4     for machines without a screen: does it work?
     """
-    if out.suffix.lower() != ".mp4":
-        raise typer.BadParameter(f"{out} should end in .mp4", param_hint="--out")
-
+    from streaming.arguments import require_writable  # noqa: PLC0415
     from streaming.demo import run_demo  # noqa: PLC0415
     from streaming.server import settings_of  # noqa: PLC0415
 
+    if check:
+        require_writable(out, ".mp4", "--out")
     run_demo(settings_of(config, host, port), browser=browser, find_port=port is None, check_to=out if check else None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
 from lhm_runtime.errors import BackendError
 from streaming.access import Grant, is_loopback, sign
@@ -74,7 +77,8 @@ def announce(services: Services, address: str, *, browser: bool) -> None:
         link += f"/?token={sign(services.secret, Grant('admin', expires_s=until_s))}"
     elif services.secret is not None:
         hint = "; lhm-live token prints links that let people in"
-    console.print(f"\n  lhm-live is ready: [bold link={link}]{link}[/bold link]    (Ctrl-C stops it{hint})\n")
+    shown = Text(link, Style(bold=True, link=link))  # as no markup: addresses may have brackets
+    console.print(Text.assemble("\n  lhm-live is ready: ", shown, f"    (Ctrl-C stops it{hint})\n"))
     if not is_loopback(services.config.server.host) and services.secret is None:
         console.print("  Anybody who reaches it may do everything (access.open_to_everybody_on).\n", style="yellow")
     has_screen = sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -134,9 +138,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)  # type: ignore[arg-type]
-        if self.started:
+        if self.started and not self.should_exit:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_started(host, port)
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """A second Ctrl-C, or one that a wrapper passed on twice, hurries connections, not what ends in order."""
+        await super().shutdown(sockets)  # type: ignore[arg-type]
+        if self.force_exit:
+            await self.lifespan.shutdown()
 
 
 def _own_address() -> str:
@@ -147,6 +157,21 @@ def _own_address() -> str:
         except OSError:
             return "localhost"
         return str(probe.getsockname()[0])
+
+
+def _cannot_listen(config: Config, error: OSError) -> str:
+    host, port = config.server.host, config.server.port
+    if isinstance(error, socket.gaierror):
+        reason = "no address is known by this name; server.host is 127.0.0.1, 0.0.0.0 or an address of this machine"
+    elif error.errno == errno.EADDRINUSE:
+        reason = "another program does; end it, or choose another port with --port"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason = "the address is not this machine's; server.host is 127.0.0.1, 0.0.0.0 or one that is"
+    elif isinstance(error, PermissionError):
+        reason = "the system does not let this user take it; choose a port above 1023 with --port"
+    else:
+        reason = error.strerror or str(error)
+    return f"cannot listen on {host}:{port}: {reason}"
 
 
 def _application(config: Config, cluster: str | None) -> FastAPI:
@@ -195,11 +220,11 @@ async def _serve(config: Config, meanwhile: Meanwhile, cluster: str | None) -> N
     server = _Server(settings, begin, drain if config.server.drain_s else None)
     try:
         await server.serve()
-    except SystemExit as exit_:  # uvicorn's way to say that the port is taken
-        raise BackendError(
-            f"cannot listen on {config.server.host}:{config.server.port}: another program does, or the address is not "
-            "this machine's; choose another with --port"
-        ) from exit_
+    except SystemExit as exit_:
+        # uvicorn's way to say that it cannot listen, or that the lifespan failed, which is in the log
+        if not isinstance(exit_.__context__, OSError):
+            raise BackendError("the server did not start; the log says why") from exit_
+        raise BackendError(_cannot_listen(config, exit_.__context__)) from exit_
     finally:
         for task in attending:
             task.cancel()

@@ -213,6 +213,11 @@ class Sessions:
             raise RefusedError(404, "unknown_peer", "there is no such connection; it may have ended")
         return peer
 
+    def tell(self, session_id: str, message: Message) -> None:
+        """Say something to all peers of a session."""
+        for peer in self._peers_of(session_id):
+            peer.tell(message)
+
     async def drain(self, seconds: float) -> None:
         """Begin no more sessions, and end those that run: when their viewers have left, or after ``seconds``."""
         self.draining = True
@@ -255,7 +260,8 @@ class Sessions:
         except RefusedError:
             raise
         except LhmLiveError as error:
-            raise RefusedError(409, "unusable_avatar", str(error)) from error
+            said = str(error).replace(str(self._avatars.avatar_path(avatar_id)), f"the avatar {avatar_id!r}")
+            raise RefusedError(409, "unusable_avatar", said) from error
 
     async def _make_room(self) -> None:
         """End the session that has been deserted longest."""
@@ -336,9 +342,7 @@ class Sessions:
             self._tell_all(peer.session)
 
     def _tell_all(self, session: Session) -> None:
-        message = {"type": "state", **session.state.model_dump()}
-        for peer in self._peers_of(session.id):
-            peer.tell(message)
+        self.tell(session.id, {"type": "state", **session.state.model_dump()})
 
 
 def _reason(failure: BaseException) -> str:

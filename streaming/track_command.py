@@ -25,6 +25,7 @@ from lhm_runtime.motion.tracker import Mode
 from lhm_runtime.motion.tracker_worker import TrackerProcess
 from lhm_runtime.reconstruction.builtin_person import build_person
 from lhm_runtime.types import Landmarks, SmplxPose
+from streaming.arguments import require_writable
 from streaming.tracking_preview import PreviewPainter, panel_size
 from streaming.video_file import write_video
 from streaming.video_input import VideoFrame, VideoInput
@@ -64,9 +65,9 @@ def track(
       lhm-live track 0 -o me.npz --seconds 20           the first camera
       lhm-live render me.avatar --pose dance.npz -o me.mp4
     """
-    _require_writable(out, ".npz", "--out")
+    require_writable(out, ".npz", "--out")
     if preview is not None:
-        _require_writable(preview, ".mp4", "--preview")
+        require_writable(preview, ".mp4", "--preview")
     with ExitStack() as stack:
         video = stack.enter_context(VideoInput(source))
         tracker = stack.enter_context(TrackerProcess(mode, mirror=mirror))
@@ -207,14 +208,6 @@ def _until(frames: Iterator[VideoFrame], stop: threading.Event, seconds: float |
         if stop.is_set() or (seconds is not None and frame.timestamp_s >= seconds):
             return
         yield frame
-
-
-def _require_writable(path: Path, suffix: str, option: str) -> None:
-    """Better now than after an hour of tracking."""
-    if path.suffix.lower() != suffix:
-        raise typer.BadParameter(f"{path} should end in {suffix}", param_hint=option)
-    if not path.parent.is_dir():
-        raise typer.BadParameter(f"{path} cannot be written: there is no folder {path.parent}", param_hint=option)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: in
     try:
         _encode(part, encoder, chain([first], pictures), Fraction(fps).limit_denominator(1001), crf)
         part.replace(path)
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError) as error:
         raise BackendError(f"{path} cannot be written with {encoder}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -128,7 +128,8 @@ def _open_socket(host: str, port: int) -> tuple[socket.socket, Any]:
         opened = socket.socket(family, kind, protocol)
     except OSError as error:
         raise BackendError(
-            f"cannot send VMC to {host}:{port}: {error.strerror or error}; see vmc.send_host in the settings"
+            f"cannot send VMC to {host}:{port}: {error.strerror or error}; is the address right (of a session: "
+            "vmc.send_host in the settings)?"
         ) from error
     opened.setblocking(False)
     return opened, address

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.client import HTTPException
 from typing import Any, Final
 
 import av
@@ -92,8 +93,10 @@ def _ask(address: str, method: str, path: str, body: dict[str, Any] | str | None
     except urllib.error.HTTPError as refusal:
         code, message = _reason(refusal.read())
         raise RefusedError(refusal.code, code, f"{method} {path} was refused: {message}") from refusal
-    except OSError as error:
-        raise ConnectError(f"{address} does not answer: {getattr(error, 'reason', error)}") from error
+    except (OSError, ValueError, HTTPException) as error:
+        raise ConnectError(
+            f"{address} does not answer ({getattr(error, 'reason', error)}): is lhm-live serve running there?"
+        ) from error
 
 
 def _reason(body: bytes) -> tuple[str, str]:

@@ -25,7 +25,9 @@ def open_archive(path: Path) -> NpzFile:
     try:
         archive = np.load(path, allow_pickle=False)
     except _BROKEN as error:
-        raise MotionFileError(f"{path} is not a motion .npz, or is cut short: {error}") from error
+        # numpy takes what is no file of its own for a pickle, and says how to load that
+        reason = "it does not begin like one" if "pickle" in str(error) else error
+        raise MotionFileError(f"{path} is not a motion .npz, or is cut short: {reason}") from error
     if not isinstance(archive, NpzFile):
         raise MotionFileError(f"{path} is a single array (.npy), expected an .npz with named arrays")
     return archive

@@ -71,7 +71,7 @@ def read_mask(path: Path, width: int, height: int) -> Float32[np.ndarray, "h w"]
     """Decode a mask (white or opaque: the person) for a photo of this size; it may have another scale.
 
     Raises:
-        PhotoError: as for ``read_picture``, or the shape is another than the photo's.
+        PhotoError: as for ``read_picture``, or the shape is another than the photo's, or it tells nobody apart.
     """
     picture = read_picture(path)
     mask = picture.rgb.mean(axis=2, dtype=np.float32) / 255 if picture.alpha is None else picture.alpha
@@ -79,6 +79,12 @@ def read_mask(path: Path, width: int, height: int) -> Float32[np.ndarray, "h w"]
     if abs(mask_width * height - mask_height * width) > 0.01 * mask_width * height:
         raise PhotoError(
             f"the mask {path} is {mask_width}x{mask_height}, which is not the shape of the photo, {width}x{height}"
+        )
+    is_person = mask > 0.5
+    if is_person.all() or not is_person.any():
+        colour = "white" if is_person.all() else "black"
+        raise PhotoError(
+            f"the mask {path} is {colour} everywhere: it should be white where the person is, and only there"
         )
     resized = Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.asarray(resized, np.float32).clip(0, 1)

@@ -4,7 +4,7 @@ import typer
 
 from streaming.bench import audio, avatar, capacity, fanout, latency, lhm, motion, rasterizer, session
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command()(rasterizer.rasterizer)
 app.command()(motion.motion)
 app.command()(avatar.avatar)

@@ -64,6 +64,17 @@ class Page:
         """Leave for another address."""
         await self.call("Page.navigate", url=url)
 
+    async def prepare(self, script: str) -> None:
+        """Have a script run before the page's own, from the next address on."""
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
+    @asynccontextmanager
+    async def open_window(self) -> AsyncIterator["Page"]:
+        """Another window of the same Chromium, empty: in a tab behind this one pages would sleep."""
+        target = (await self.call("Target.createTarget", url="about:blank", newWindow=True))["targetId"]
+        async with _attach(f"ws://127.0.0.1:{self._socket.remote_address[1]}/devtools/page/{target}") as page:
+            yield page
+
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the DevTools protocol."""
         number = next(self._numbers)
@@ -125,11 +136,11 @@ async def open_page(
         )
         try:
             port = await _wait_for_port(Path(profile) / "DevToolsActivePort", process)
-            async with _attach(port) as page:
+            async with _attach(await _first_page(port)) as page:
                 if not allow_camera:
                     await page.call("Browser.setPermission", permission={"name": "camera"}, setting="denied")
                 if first is not None:
-                    await page.call("Page.addScriptToEvaluateOnNewDocument", source=first)
+                    await page.prepare(first)
                 await page.go(url)
                 yield page
         finally:
@@ -150,14 +161,17 @@ def find_chromium() -> str:
     raise BackendError(f"no {' or '.join(_NAMES)} on this machine: apt-get install chromium")
 
 
-@asynccontextmanager
-async def _attach(port: int) -> AsyncIterator[Page]:
-    """The first page of the Chromium that listens on ``port``."""
+async def _first_page(port: int) -> str:
+    """Where the first page of the Chromium that listens on ``port`` can be driven."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET /json/list HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
     targets = json.loads((await _read_body(reader)) or b"[]")
     writer.close()
-    url = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
+    return str(next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page"))
+
+
+@asynccontextmanager
+async def _attach(url: str) -> AsyncIterator[Page]:
     async with connect(url, max_size=None, proxy=None) as socket:
         page = Page(socket)
         listening = asyncio.create_task(page.listen(), name="listen to Chromium")

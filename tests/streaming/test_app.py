@@ -152,6 +152,8 @@ def test_a_damaged_avatar_is_a_conflict(avatar: Avatar, tmp_path: Path) -> None:
             server.services.avatars.avatar_path("someone").write_bytes(b"rubbish")
             refused = await server.http.post("/api/sessions", json={"avatar": "someone"})
             assert (refused.status_code, code_of(refused)) == (409, "unusable_avatar")
+            assert "the avatar 'someone'" in refused.text
+            assert str(tmp_path) not in refused.text
 
     run(main())
 
@@ -185,7 +187,7 @@ def test_uploads_of_junk(avatar: Avatar, tmp_path: Path, data: bytes, status: in
         async with live_server(tmp_path, avatar, server={"max_photo_mb": 1}) as server:
             refused = await upload(server.http, data)
             assert (refused.status_code, code_of(refused)) == (status, code)
-            assert not list((tmp_path / "photos").glob("*"))
+            assert not list((tmp_path / "uploads").glob("*"))
 
     run(main())
 
@@ -211,7 +213,7 @@ def test_a_photo_of_nobody_fails_with_a_reason(avatar: Avatar, tmp_path: Path) -
             state = await finish(server.http, accepted.json()["job"])
             assert state["state"] == "failed"
             assert "wall of mine" in state["message"]
-            assert not list((tmp_path / "photos").glob("*"))
+            assert not list((tmp_path / "uploads").glob("*"))
 
     run(main())
 

@@ -184,7 +184,7 @@ def test_a_picture_far_larger_unpacked_than_sent_is_refused_by_its_worker(avatar
                 assert answer.status_code in {413, 415}
                 message = answer.json()["error"]["message"]
             assert message
-            assert not list((tmp_path / "photos").glob("*"))
+            assert not list((tmp_path / "uploads").glob("*"))
             await viewer.see(3)
 
     run(main())
@@ -379,6 +379,6 @@ def test_films_and_archives_named_as_photos(avatar: Avatar, tmp_path: Path) -> N
         async with live_server(tmp_path / "data", avatar) as server:
             for data in (film.read_bytes(), script, b"GIF89a" + bytes(20), json.dumps({"photo": 1}).encode()):
                 assert await refuse(server, data)
-            assert not list((tmp_path / "data" / "photos").glob("*"))
+            assert not list((tmp_path / "data" / "uploads").glob("*"))
 
     run(main())

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import av
@@ -168,8 +169,16 @@ class TestErrors:
         assert [file.name for file in tmp_path.iterdir()] == ["precious"]
 
 
-@pytest.mark.parametrize(("name", "part"), [("film.mp4", ".film.mp4.*.part"), ("frames", ".frames.*.part")])
-def test_ctrl_c_stops_and_leaves_nothing(avatar_file: Path, tmp_path: Path, name: str, part: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "part", "how", "code"),
+    [
+        ("film.mp4", ".film.mp4.*.part", signal.SIGINT, 130),
+        ("frames", ".frames.*.part", signal.SIGTERM, -signal.SIGTERM),
+    ],
+)
+def test_whoever_stops_it_finds_nothing_left(
+    avatar_file: Path, tmp_path: Path, name: str, part: str, how: signal.Signals, code: int
+) -> None:
     # a shell that starts the tests in the background leaves SIGINT ignored
     command = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     command += "from streaming.cli import main; main()"
@@ -184,10 +193,10 @@ def test_ctrl_c_stops_and_leaves_nothing(avatar_file: Path, tmp_path: Path, name
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "it never began to write"
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.strip().endswith("stopped")
+    assert process.returncode == code
+    assert stderr.strip().endswith("stopped") or how is signal.SIGTERM
     assert "Traceback" not in stderr
     assert not list(tmp_path.iterdir())
 
@@ -203,6 +212,19 @@ def test_film_writes_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pytest.Mon
         assert container.streams.video[0].frames == 300
     assert Image.open(tmp_path / "show.png").size == (8 * 270, 2 * 360)
     assert run("film", "-o", tmp_path / "show.gif").exit_code == 2
+
+
+def test_where_nothing_can_be_written_nothing_is_drawn(avatar_file: Path, tmp_path: Path) -> None:
+    for out in (tmp_path / "none" / "a.ply", tmp_path / "none" / "a.mp4"):
+        command = ("export", avatar_file) if out.suffix == ".ply" else ("render", avatar_file, "-o")
+        result = run(*command, out)
+        assert (result.exit_code, "there is no folder" in result.stderr) == (2, True), result.output
+    result = run("export", avatar_file, "/dev/full/a.ply")
+    assert (result.exit_code, "there is no folder /dev/full" in result.stderr) == (2, True)
+
+
+def test_its_version() -> None:
+    assert run("--version").stdout == f"lhm-live {version('lhm-live')}\n"
 
 
 class TestFiles:

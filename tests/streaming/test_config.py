@@ -47,8 +47,8 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("server: {prot: 9}", "server.prot: no such setting"),
-        ("sever: {port: 9}", "sever: no such setting"),
+        ("server: {prot: 9}", "server.prot: no such setting; did you mean server.port?"),
+        ("sever: {port: 9}", "sever: no such setting; did you mean server?"),
         ("server: {port: 99999}", "server.port: .*65535.*99999"),
         ("video: {width: 333}", "video.width: .*333 is odd"),
         ("video: {width: 4000}", "video.width: .*2048"),
@@ -58,6 +58,15 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("server: [1, 2", "is no YAML"),
         ("- a\n- b", "no mapping"),
         ("just words", "no mapping"),
+        ("server: 8080", "server should have settings below it.*8080"),
+        ("server: {port: 1, port: 2}", "port is given twice"),
+        ("server: {names: ['http://a.org']}", "server.names.0: is no host name.*http://a.org"),
+        ("server: {origins: [a.org]}", "server.origins.0: is no origin.*'a.org'"),
+        ("rtc: {turn: {urls: [a.org], secret: s}}", "rtc.turn.urls.0: is no STUN or TURN server"),
+        ("video: {codecs: []}", "video.codecs: needs at least one"),
+        ("vmc: {senders: [192.168.1.300]}", "^[^;]*vmc.senders.0: .*IPv4 or IPv6 network .got '192.168.1.300'.$"),
+        ("vmc: {port: 5000}\nfacemocap: {port: 5000}", "vmc.port and facemocap.port are both 5000"),
+        ("vmc: {port: 5000, send_port: 5000}", "it would hear itself"),
     ],
 )
 def test_files_that_make_no_sense(tmp_path: Path, text: str, complaint: str) -> None:
@@ -75,6 +84,31 @@ def test_unknown_variables(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_the_variable_of_the_models_folder_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LHM_LIVE_MODELS", "/somewhere")
     load_config()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "access: {secret: hunter2, secret_file: /x}",
+        "mqtt: {password: [hunter2]}",
+        "relay: {tube: {kind: whip, url: 'rtmp://a.org/hunter2'}}",
+        "rtc: {turn: {secret: hunter2}}",
+        "access: {secret: hunter2, port: ]",
+    ],
+)
+def test_complaints_repeat_no_secret(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        load_config(write(tmp_path, text))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_sections_whose_settings_are_commented_out(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "video:\n  # fps: 60\nserver: {port: 1}")).server.port == 1
+
+
+def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_config(write(tmp_path, "storage: {data: ~/avatars}")).storage.data == tmp_path / "avatars"
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ def test_a_kernel_that_draws_nonsense_is_found_out(monkeypatch: pytest.MonkeyPat
     assert "[0, 0, 0] in the middle" in found.detail
 
 
+def test_a_data_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LHM_LIVE_STORAGE__DATA", "/dev/null/avatars")
+    found = finding("data folder", examine())
+    assert (found.verdict, "/dev/null/avatars" in found.detail) == ("broken", True)
+    monkeypatch.setenv("LHM_LIVE_STORAGE__DATE", "elsewhere")
+    assert "did you mean storage.data?" in finding("data folder", examine()).detail
+
+
 def test_no_h264_encoder_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "try_encoder", lambda name: "" if name == "libvpx" else "no driver")
     findings = examine()

@@ -119,7 +119,7 @@ def test_viewers_get_the_poses_and_nothing_is_drawn(avatar: Avatar, tmp_path: Pa
 
             await share(server, session, framing="head", mirror=True)
             changed = await next_scene(viewer)
-            assert changed["mirror"]
+            assert (changed["mirror"], changed["framing"]) == (True, "head")
             assert changed["T_camera_world"] != scene["T_camera_world"]
             assert np.linalg.det(np.array(changed["T_camera_world"])[:3, :3]) == pytest.approx(1), "not yet mirrored"
             await share(server, session, avatar="builtin", share_avatar=True)

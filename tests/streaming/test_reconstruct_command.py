@@ -73,6 +73,8 @@ def test_the_avatar_goes_beside_the_photo(tmp_path: Path) -> None:
     [
         (["-o", "me.ply"], "should end in .avatar"),
         (["--preview", "me.jpg"], "should end in .png"),
+        (["-o", "nowhere/me.avatar"], "nowhere/me.avatar cannot be written"),
+        (["--side", "nobody.png"], "nobody.png"),
         (["--count", "100"], "100"),
         (["--person", "0"], "--person"),
         (["--method", "magic"], "magic"),

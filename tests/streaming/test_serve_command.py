@@ -19,8 +19,10 @@ from live import add_avatar
 from PIL import Image
 
 from lhm_runtime.avatar import Avatar
-from lhm_runtime.errors import BackendError
+from lhm_runtime.errors import BackendError, InvalidInputError
 from streaming import demo_check
+from streaming.app import create_app
+from streaming.config import load_config
 from streaming.sample_avatars import BUILTIN, DEMO
 
 # tests that run in the background have interrupts switched off, and a program inherits that
@@ -134,6 +136,20 @@ def test_a_port_that_is_taken(folder: Path) -> None:
         port = str(taken.getsockname()[1])
         with pytest.raises(AssertionError, match="another program"), started(folder, "--port", port):
             raise RuntimeError("it started")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("{data: /dev/null}", r"nothing can be kept in /dev/null \(storage.data\): it is no folder"),
+        ("{data: /proc/none}", r"nothing can be kept in /proc/none \(storage.data\): No such file"),
+        ("{replays: /none}", r"/none is no folder \(storage.replays\)"),
+    ],
+)
+def test_folders_that_cannot_be_used(tmp_path: Path, settings: str, said: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"storage: {settings}")
+    with pytest.raises(InvalidInputError, match=said):
+        create_app(load_config(tmp_path / "mine.yaml"))
 
 
 def test_a_setting_that_does_not_exist(folder: Path) -> None:

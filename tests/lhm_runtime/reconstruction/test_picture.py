@@ -96,6 +96,13 @@ def test_full_opacity_is_no_matte(tmp_path: Path, two_halves: Image.Image) -> No
     assert read_picture(tmp_path / "photo.png").alpha is None
 
 
+@pytest.mark.parametrize(("value", "colour"), [(0, "black"), (255, "white")])
+def test_a_mask_of_one_colour_is_refused(tmp_path: Path, value: int, colour: str) -> None:
+    Image.new("L", (WIDTH, HEIGHT), value).save(tmp_path / "mask.png")
+    with pytest.raises(PhotoError, match=f"mask .* is {colour} everywhere"):
+        read_mask(tmp_path / "mask.png", WIDTH, HEIGHT)
+
+
 def test_a_mask_may_have_another_scale_but_not_another_shape(tmp_path: Path) -> None:
     mask = np.zeros((48, 40), np.uint8)
     mask[:, 20:] = 255

@@ -85,6 +85,7 @@ export class Conductor {
         avatar: stays ? avatar : (known.avatars[0]?.id ?? null),
         replay: replay !== null && known.replays.includes(replay) ? replay : (known.replays[0] ?? null),
       })
+      if (serverDown) this.#link?.retry() // sooner than its own patience
     } catch (error) {
       if (error instanceof ServerError && [401, 403].includes(error.status)) {
         this.#store.set({ serverDown: false })

@@ -17,12 +17,15 @@ export function mountDrivers(store: Store, conductor: Conductor): void {
   const extras = [...document.querySelectorAll<HTMLElement>('.extra')]
   /** A rig is to move it, but nobody has said which. */
   let asking = false
+  /** Somebody has chosen here, and has not been shown yet what belongs to the choice. */
+  let chosen = false
 
   mountPlayer(store, conductor)
   for (const choice of choices)
     choice.onchange = () => {
       const source = choice.value as Source
       asking = source === 'mqtt' && store.state.rig === null
+      chosen = true
       if (source === 'mqtt') void offerRigs(rig)
       if (asking) {
         more.open = true
@@ -83,6 +86,10 @@ export function mountDrivers(store: Store, conductor: Conductor): void {
     if (isListenedTo(state.source) && (state.source !== before.source || state === before)) more.open = true
     if (state.rig !== before.rig || state === before) rig.value = state.rig ?? ''
     draw()
+    if (chosen && state.source !== before.source) {
+      chosen = false
+      document.querySelector('.extra[data-shown]')?.scrollIntoView({ block: 'nearest', behavior: 'smooth' })
+    }
   })
 }
 

@@ -139,13 +139,7 @@ function troubleWithAccess(reason: string, message: string): Trouble | null {
 export function troubleWithPhoto(message: string, warnings: string[]): Trouble {
   return {
     title: 'No avatar from this photo',
-    text: message,
-    steps:
-      warnings.length > 0
-        ? warnings
-        : [
-            'Take one person, facing the camera, in good light',
-            'Head and shoulders at least; the whole body is better',
-          ],
+    text: message, // says what to do
+    steps: warnings,
   }
 }

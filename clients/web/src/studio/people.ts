@@ -10,7 +10,8 @@ export function mountPeople(store: Store, conductor: Conductor): void {
   const warnings = region('warnings')
 
   const take = (files: FileList | null | undefined) => {
-    const photo = [...(files ?? [])].find(({ type }) => type.startsWith('image/'))
+    // browsers do not know every picture (HEIC) by its type; of what is none the server says so
+    const photo = [...(files ?? [])].find(({ type }) => type.startsWith('image/')) ?? files?.[0]
     if (photo) void conductor.make(photo)
   }
   input.onchange = () => {

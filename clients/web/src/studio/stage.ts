@@ -81,8 +81,8 @@ export class Stage {
       this.#element.toggleAttribute('data-dim', state.trouble !== null || (shown && !live))
       this.#art.shown = !shown
       this.#art.goal = job ? 0.08 + 0.92 * job.fraction : 1
-      welcome.hidden = shown || job !== null || state.trouble !== null
       connecting.hidden = live || (phase.name === 'off' && !casting) || state.trouble !== null
+      welcome.hidden = shown || job !== null || state.trouble !== null || !connecting.hidden
       connecting.textContent = phase.name === 'waiting' ? 'Connection lost, trying again…' : `${text}…`
 
       progress.hidden = job === null || state.trouble !== null
