@@ -22,13 +22,36 @@ _HEM_RADIUS, _THIGH_RADIUS = 0.085, 0.10
 _SLACK_M, _FADE = 0.006, 0.25
 """Cloth stands off the skin by so much at least, but for the uppermost quarter, where it fades in."""
 _TROUSER_ROUNDS = 6
-_SHOE = 0.8
-"""How far a foot grows towards its convex hull."""
+_SHOE, _MOST_SHOD_M = 0.95, 0.02
+"""How far a foot grows towards its convex hull, as a share and at most."""
+_HEEL_M, _BALL_M = 0.04, 0.075
+"""The line that it grows away from ends so far before the back of the heel and the tip of the toes."""
 
 
 def shoe_and_flatten(bare: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, "v 3"]:
     """The body at zero pose as shoes and a shirt show it: no toes, and a chest that is no one's in particular."""
-    return _flatten_chest(_shoe(bare.astype(np.float64), anatomy), anatomy)
+    return _flatten_chest(shoe(bare.astype(np.float64), anatomy), anatomy)
+
+
+def shoe(rest: Float64[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, "v 3"]:
+    """Feet at zero pose grown towards their convex hull, away from a line through heel and ball: no toes are left."""
+    shod = rest.copy()
+    for part in FEET:
+        foot = np.flatnonzero(anatomy.part == part)
+        points = rest[foot]
+        planes = ConvexHull(points).equations
+        (_, sole, heel), (_, _, tip) = points.min(axis=0), points.max(axis=0)
+        line = np.tile(points.mean(axis=0), (len(points), 1))
+        line[:, 1] = 0.5 * (sole + line[:, 1])
+        line[:, 2] = np.clip(points[:, 2], heel + _HEEL_M, max(tip - _BALL_M, heel + _HEEL_M))
+        outward = points - line
+        outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
+        speed = outward @ planes[:, :3].T
+        room = -(points @ planes[:, :3].T + planes[:, 3])
+        reach = np.where(speed > 1e-6, room / np.maximum(speed, 1e-6), np.inf).min(axis=1)
+        below_ankle = np.clip((points[:, 1].max() - points[:, 1]) / 0.03, 0, 1)
+        shod[foot] += (_SHOE * below_ankle * np.clip(reach, 0, _MOST_SHOD_M))[:, None] * outward
+    return shod
 
 
 def widen_trousers(
@@ -91,27 +114,6 @@ def _upper_hull(
             hull.pop()
         hull.append(int(k))
     return x[hull], y[hull]
-
-
-def _shoe(bare: Float64[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, "v 3"]:
-    """Feet grown towards their convex hull, outwards from the line between heel and toes."""
-    shod = bare.copy()
-    for part in FEET:
-        foot = np.flatnonzero(anatomy.part == part)
-        points = bare[foot]
-        planes = ConvexHull(points).equations
-        axis = points.mean(axis=0)
-        sole = points[:, 1].min()
-        # every point looks away from the middle of the foot at its own length
-        outward = points - [axis[0], 0.5 * (sole + axis[1]), 0]
-        outward[:, 2] = 0.3 * (points[:, 2] - axis[2])
-        outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
-        speed = outward @ planes[:, :3].T
-        room = -(points @ planes[:, :3].T + planes[:, 3])
-        reach = np.where(speed > 1e-6, room / np.maximum(speed, 1e-6), np.inf).min(axis=1)
-        below_ankle = np.clip((points[:, 1].max() - points[:, 1]) / 0.03, 0, 1)
-        shod[foot] += (_SHOE * below_ankle * np.clip(reach, 0, 0.03))[:, None] * outward
-    return shod
 
 
 def _flatten_chest(bare: Float64[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, "v 3"]:

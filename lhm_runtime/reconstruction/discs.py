@@ -1,5 +1,7 @@
 """Where the Gaussians of a projected person lie, and how they lie on the surface."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 from scipy.spatial import cKDTree
@@ -7,7 +9,7 @@ from scipy.spatial import cKDTree
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import FEET, HANDS, Anatomy, Part, smooth_along
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
-from lhm_runtime.reconstruction.builtin_person.sampling import Samples, scatter, thin
+from lhm_runtime.reconstruction.builtin_person.sampling import Patch, Samples, cover, scatter, thin
 
 _OVERSAMPLING = 3.5
 """With fewer candidates gaps stay between the samples, through which the other side shows as freckles."""
@@ -20,6 +22,8 @@ _EYES, _LIPS = 3.0, 2.0
 _NEIGHBOURS = 5
 _SIGMA_PER_GAP = 0.64
 _SIZES_M = (0.0008, 0.02)
+_FLAT = np.array([1.0, 1.0, 0.25])
+"""Sizes of a disc along and across the surface."""
 
 
 def spread(
@@ -60,6 +64,19 @@ def spread(
     density = smooth_along(anatomy.average, density, 1)
     candidates = scatter(rest, faces, density, int(_OVERSAMPLING * count), seed=0).on(outer)
     return thin(candidates, count, seed=0)
+
+
+def lay_discs(
+    samples: Samples,
+    rest: Float[np.ndarray, "v 3"],
+    rgb: Float[np.ndarray, "n 3"],
+    stretch: Float[np.ndarray, " v"],
+    anatomy: Anatomy,
+) -> Patch:
+    """Discs of these colours at the samples, flat on the surface and large enough to close it."""
+    normals = sample_normals(rest, samples, anatomy)
+    sizes = disc_sizes(samples, normals, stretch, anatomy)
+    return replace(cover(samples, normals, rgb, thickness=1.0), scales=sizes[:, None] * _FLAT)
 
 
 def disc_sizes(

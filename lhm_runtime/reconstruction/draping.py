@@ -14,7 +14,7 @@ from scipy.sparse.linalg import splu
 
 from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, Anatomy, Part, smooth_along
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
-from lhm_runtime.reconstruction.clothing import shoe_and_flatten, span_back, widen_trousers
+from lhm_runtime.reconstruction.clothing import shoe, shoe_and_flatten, span_back, widen_trousers
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 from lhm_runtime.reconstruction.view import View
 
@@ -98,7 +98,10 @@ def fill_matte(
     for stiffness in _PLANE_PASSES:
         outline = find_outline(view, points, inside, reach, anatomy)
         points = points + _shift(points, view, outline, unseen, bare, stiffness, anatomy)
-    return view.unposed(sink_back(points, anatomy) if thicken else points)
+    if not thicken:
+        return view.unposed(points)
+    # the outline pulls at toes one by one
+    return shoe(view.unposed(sink_back(points, anatomy)), anatomy)
 
 
 def sink_back(points: Float64[np.ndarray, "v 3"], anatomy: Anatomy) -> Float64[np.ndarray, "v 3"]:

@@ -28,8 +28,9 @@ _METRIC: dict[Part, tuple[float, float, float]] = {
     Part.NECK: (0.5, 1, 0.3),
 }
 _METRIC |= dict.fromkeys(ARMS, (1, 0.3, 0.3)) | dict.fromkeys(LEGS, (0.3, 1, 0.2))
-_METRIC |= dict.fromkeys(HANDS, (1, 1, 1)) | dict.fromkeys(FEET, (0.5, 1, 1))
-"""Weights of x, y and z when nearness is measured at zero pose: round a limb is nearer than along it."""
+_METRIC |= dict.fromkeys(HANDS, (1, 1, 1)) | dict.fromkeys(FEET, (0.3, 1, 0.15))
+"""Weights of x, y and z when nearness is measured at zero pose: round a limb is nearer than along it, and soles and
+uppers of shoes go all round."""
 _NECKLINE = 0.5
 """How steeply necklines rise towards the back."""
 _MEDIAN_OF, _BROAD_REACH, _LIMB_REACH = 40, 500, 120
@@ -82,9 +83,19 @@ def fill_unseen(
     confidence: Float[np.ndarray, " n"],
     surface: Surface,
     hairy: Bool[np.ndarray, " n"],
+    hat: Bool[np.ndarray, " n"],
     anatomy: Anatomy,
 ) -> Float64[np.ndarray, "n 3"]:
-    """Colours for all samples: the photos' where they are sure, else inferred; grey when nothing was seen."""
+    """Colours for all samples: the photos' where they are sure, else inferred; grey when nothing was seen.
+
+    Args:
+        rgb: the photos' colours.
+        confidence: how sure they are, 0 to 1.
+        surface: the samples.
+        hairy: samples of hair or a hat.
+        hat: samples in a hat: what of the hairy ones is in it and what is not tell nothing of each other.
+        anatomy: of the body that the samples lie on.
+    """
     known = np.flatnonzero(confidence > _SURE)
     if len(known) == 0:
         return np.full_like(rgb, 0.5)
@@ -101,8 +112,10 @@ def fill_unseen(
     doubt = np.square(np.log2(lighter.mean(axis=1, keepdims=True)))
     share = _MIRROR_SHARE * np.exp(-doubt)
     guess[target] = share * rgb[source] * np.clip(lighter, 1 / _MOST_RELIT, _MOST_RELIT) + (1 - share) * guess[target]
-    hair = unknown[hairy[unknown]]
-    guess[hair] = _hair(rgb, known, hair, hairy, surface, anatomy)
+    for kind in (hairy & ~hat, hairy & hat):
+        alike = unknown[kind[unknown]]
+        if len(alike):
+            guess[alike] = _hair(rgb, known, alike, kind, surface, anatomy)
     guess += _step_at_border(rgb, guess, confidence, surface, anatomy)
     share = np.clip((confidence - 0.15) / 0.35, 0, 1)[:, None]
     filled: np.ndarray = np.clip(share * rgb + (1 - share) * guess, 0, 1)

@@ -1,12 +1,14 @@
 """From a soft silhouette to a matte that follows the picture's edges: GrabCut, then a guided filter.
 
 GrabCut (Rother et al. 2004) decides by colour in a band around the silhouette's border; the guided filter (He et al.
-2010) lets the result be as soft as the picture is there.
+2010) lets the result be as soft as the picture is there. Where the silhouette is unsure over more than a border, as of
+what is seen between hair and shoulder, the colours close by decide.
 """
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
+from scipy.spatial import cKDTree
 
 _WORKING_SIDE = 640  # GrabCut's time grows faster than its precision
 _BAND = 0.012  # half its width, in sides of the person's box
@@ -15,6 +17,15 @@ _OUTSIDE_ABOVE_BAND = 0.3
 _SPECK = 0.01  # parts smaller than this share of the largest are dropped
 _ROUNDS = 2
 _EPSILON = 1e-4
+_DOUBTED = (0.05, 0.95)
+"""Between these the silhouette is unsure, as it is along every border."""
+_WIDER, _CLOSE = 1.6, 3.0
+"""A doubt is wider than so many borders; colours close to it are met within so many."""
+_BESIDE, _ENCLOSED = 1.5, 0.4
+"""Within so many borders of a doubt at least such a share is the person's, where it is a corner that they enclose."""
+_STRAYS, _FEWEST, _MOSTLY = 4, 20, 0.6
+"""Of the colours close by, so many may be the other's; fewer say nothing; the share of a doubt that must look like what
+is behind for it to be that."""
 
 
 def refine_matte(rgb: UInt8[np.ndarray, "h w 3"], silhouette: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
@@ -86,9 +97,53 @@ def _grab_cut(picture: np.ndarray, soft: np.ndarray) -> Float32[np.ndarray, "h w
             _ROUNDS,
             cv2.GC_INIT_WITH_MASK,
         )
-    inside = keep_large_parts((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD))
+    inside = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    inside = keep_large_parts(inside & ~_find_background(picture, soft, inside))
     opened = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     return np.asarray(opened, np.float32)
+
+
+def _find_background(
+    picture: UInt8[np.ndarray, "h w 3"], soft: Float32[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """Wide doubts of the silhouette that are coloured as what is behind the person close by, not as the person is."""
+    low, high = _DOUBTED
+    found = np.zeros_like(inside)
+    doubted = (soft > low) & (soft < high)
+    body = soft > 0.5
+    border = np.count_nonzero(body & (_distance(body) < 1.5))
+    if border == 0 or not doubted.any():
+        return found
+    width = np.count_nonzero(doubted) / border
+    radius = 0.5 * _WIDER * width
+    wide = _distance(_distance(doubted) <= radius) <= radius
+    _, label, stats, _ = cv2.connectedComponentsWithStats((wide & inside).astype(np.uint8))
+    colours = cv2.blur(picture, (3, 3)).astype(np.float64)
+    reach = int(np.ceil(_CLOSE * width))
+    for k in 1 + np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] > width * width):
+        left, top, across, down = stats[k, :4]
+        around = np.s_[max(top - reach, 0) : top + down + reach, max(left - reach, 0) : left + across + reach]
+        doubt, sure = label[around] == k, soft[around]
+        away = _distance(~doubt)
+        near = ~doubt & (away < _CLOSE * width)
+        if inside[around][near & (away < _BESIDE * width)].mean() < _ENCLOSED:
+            continue  # what sticks out, as fingers do, is the person's
+        ours, theirs = near & inside[around] & (sure >= high), near & ~inside[around] & (sure <= 0.5)
+        if min(np.count_nonzero(ours), np.count_nonzero(theirs)) < _FEWEST:
+            continue
+        to_ours, to_theirs = (
+            cKDTree(colours[around][known]).query(colours[around][doubt], k=[_STRAYS])[0] for known in (ours, theirs)
+        )
+        if np.mean(to_theirs < to_ours) > _MOSTLY:
+            # what colour alone added to the silhouette next to it hangs on it
+            _, part = cv2.connectedComponents((doubt | (near & inside[around] & (sure < 0.5))).astype(np.uint8))
+            found[around] |= np.isin(part, np.unique(part[doubt]))
+    return found
+
+
+def _distance(mask: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Pixels from each of the mask's to its border."""
+    return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5), np.float32)
 
 
 def _guided_filter(picture: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:

@@ -5,7 +5,7 @@
 - ``draping``: the body grows into clothes and hair until it fills the matte;
 - ``discs``: Gaussians spread over that surface;
 - ``colouring``: colours where a photo shows them, and ``filling`` where none does;
-- ``hair``, ``hairline``, ``curtain``: where hair is, and how it hangs round the head;
+- ``hair``, ``hairline``, ``curtain``, ``hat``: where hair is, how it hangs round the head, and what is worn on it;
 - ``mouth_and_eyes``, ``attachments``: what is behind lids and lips, and what sticks out;
 - ``edges``, ``splats``: nothing hangs out of the matte, and the drawn picture answers the photo;
 - ``complexion``: skin of the head where it turns away, without streaks.
@@ -30,19 +30,21 @@ from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.reconstruction.anatomy import HANDS, Anatomy, Part, study
 from lhm_runtime.reconstruction.attachments import MOST_SHARE, attach_rest
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals, widest_stretch
-from lhm_runtime.reconstruction.builtin_person.sampling import Patch, concatenate, cover
+from lhm_runtime.reconstruction.builtin_person.sampling import Patch, concatenate
 from lhm_runtime.reconstruction.carrying import carried_weights, pose_patch, rig_patch
 from lhm_runtime.reconstruction.colouring import Blend, Observation, blend, match_exposure, observe
 from lhm_runtime.reconstruction.complexion import even_out
 from lhm_runtime.reconstruction.curtain import MOST_SHARE as HUNG_SHARE
 from lhm_runtime.reconstruction.curtain import hang_hair
-from lhm_runtime.reconstruction.discs import disc_sizes, sample_normals, spread
+from lhm_runtime.reconstruction.discs import lay_discs, sample_normals, spread
 from lhm_runtime.reconstruction.draping import fill_matte, unseen_vertices
 from lhm_runtime.reconstruction.edges import draw_in
 from lhm_runtime.reconstruction.filling import Surface, fill_unseen
 from lhm_runtime.reconstruction.fitting import BodyFit
 from lhm_runtime.reconstruction.hair import find_hair, on_scalp
 from lhm_runtime.reconstruction.hairline import falls_over, hung_over, strange_to_hair
+from lhm_runtime.reconstruction.hat import MOST_SHARE as BRIM_SHARE
+from lhm_runtime.reconstruction.hat import Brim, find_brim, in_crown, keep_below, lay_brim, take_off
 from lhm_runtime.reconstruction.mesh_image import MeshImage, draw_mesh
 from lhm_runtime.reconstruction.mouth_and_eyes import INSIDE_SHARE, colour_eyes, in_openings, make_inside
 from lhm_runtime.reconstruction.photo import Photo
@@ -65,8 +67,6 @@ was hung on."""
 _TRUSTED = 0.9
 """Matte from which a pixel is the person's alone."""
 _MOSTLY, _RIM_FACING = 0.5, 0.5
-_FLAT = np.array([1.0, 1.0, 0.25])
-"""Sizes of a disc along and across the surface."""
 _STAGES: Mapping[str, tuple[float, float]] = {
     "filling the outline": (0.9, 0.0),
     "laying Gaussians": (1.0, 0.05),
@@ -117,28 +117,34 @@ def project(
     views, vertex_weights = _carry(views, bare, body, anatomy)
     # further photos are of another moment and their fits a few centimetres off: measured on people known from all
     # sides, their outlines make the shape worse than the guess from the first one's
-    rest = fill_matte(views[0].limited(_SHAPE_PX_PER_M, bare), bare, anatomy)
+    brim, rest = _drape(views[0].limited(_SHAPE_PX_PER_M, bare), bare, anatomy)
     joints = _joints(body.rest_joints(betas), rest - bare, anatomy)
 
     laying(0.0)
     views = [view.limited(_COLOUR_PX_PER_M, rest) for view in views]
     meshes = [draw_mesh(view.project(view.posed(rest)), anatomy.faces, *view.size, two_sided=True) for view in views]
-    attached = attach_rest(views[0], meshes[0], round(MOST_SHARE * count), vertex_weights, anatomy)
+    bared = [take_off(brim, views[0]), *views[1:]]
     inside_count = round(INSIDE_SHARE * count)
     densities = [_pixel_density(view, rest, mesh, anatomy) for view, mesh in zip(views, meshes, strict=True)]
-    hair = find_hair(views[0], meshes[0], body, anatomy)
-    hung = hang_hair(views[0], meshes[0], hair, rest, round(HUNG_SHARE * count), vertex_weights, anatomy)
-    attached = concatenate([attached, hung])
-    skin_count = count - inside_count - len(attached.means)
+    hair = find_hair(bared[0], meshes[0], body, anatomy)
+    ring = lay_brim(brim, views[0], meshes[0], round(BRIM_SHARE * count), anatomy)
+    attached = attach_rest(bared[0], meshes[0], round(MOST_SHARE * count), vertex_weights, anatomy)
+    hung = keep_below(
+        brim,
+        views[0],
+        hang_hair(bared[0], meshes[0], hair, rest, round(HUNG_SHARE * count), vertex_weights, anatomy),
+    )
+    skin_count = count - inside_count - sum(len(patch.means) for patch in (ring, attached, hung))
     stretch = widest_stretch(body, rest, anatomy.faces)
     samples = spread(rest, np.max(densities, axis=0), skin_count, stretch, body, anatomy)
     surface = Surface.of(samples, rest, body, anatomy)
 
     reading(0.0)
+    crown = in_crown(brim, views[0], surface)
     hairy = on_scalp(surface.template, (surface.part == Part.HEAD) & ~surface.face, body, anatomy)
-    hairy |= falls_over(views[0], meshes[0], hair, surface, anatomy)
+    hairy |= crown | falls_over(bared[0], meshes[0], hair, surface, anatomy)
     hidden = [hidden_hands(view, rest, anatomy)[anatomy.faces[samples.triangles, 0]] for view in views]
-    seen, rim = _observe_all(views, meshes, hidden, surface, hairy, anatomy)
+    seen, rim = _observe_all(bared, meshes, hidden, surface, hairy, anatomy)
     on_head = np.isin(surface.part, (Part.HEAD, Part.NECK))
     blended = blend(seen, samples, on_head, anatomy)
     # what shows of a hidden hand says nothing of what lies about it
@@ -148,25 +154,23 @@ def project(
     inferring(0.0)
     under = hung_over(hung, surface, anatomy)
     confidence = np.where(under & strange_to_hair(views[0], hair, seen[0].facing, surface, anatomy), 0, confidence)
-    rgb = fill_unseen(blended.rgb, confidence, surface, hairy | under, anatomy)
+    rgb = fill_unseen(blended.rgb, confidence, surface, hairy | under, crown, anatomy)
     rgb = np.where((rim & (confidence == 0))[:, None], seen[0].rgb, rgb)
-    normals = sample_normals(rest, samples, anatomy)
-    sizes = disc_sizes(samples, normals, stretch, anatomy)
-    skin = replace(cover(samples, normals, rgb, thickness=1.0), scales=sizes[:, None] * _FLAT)
+    skin = lay_discs(samples, rest, rgb, stretch, anatomy)
     eyes, mouth = make_inside(rest, joints, inside_count, np.median(rgb[surface.face], axis=0), body, anatomy)
-    eyes = _look_into(views, eyes, vertex_weights, anatomy)
 
     matching(0.0)
-    person = concatenate([skin, eyes, mouth, attached])
+    person = concatenate([skin, _look_into(views, eyes, vertex_weights, anatomy), mouth, ring, attached, hung])
     weights = carried_weights(person, vertex_weights, anatomy)
     # a further photo shows another moment: what it lacks is not therefore nothing
     person = draw_in(views[0], person, weights, _held(views[0], rest, person, anatomy), anatomy)
     avatar = rig_patch(person, weights, joints, body, anatomy, _metadata(body, photos))
-    freedom, limit = _may_move(seen, blended, confidence, on_head, inside_count, len(attached.means))
+    fixed_count, hung_count = inside_count + len(ring.means), len(attached.means) + len(hung.means)
+    freedom, limit = _may_move(seen, blended, confidence, on_head, fixed_count, hung_count)
     rgb = damp_ringing(
         _answer(views, [o.gain for o in seen], blended, avatar, freedom, limit, matching),
         avatar.gaussians,
-        np.flatnonzero(on_head),
+        (np.flatnonzero(on_head), np.arange(count - len(hung.means) * (len(photos) == 1), count)),
     )
     rgb[: len(hairy)] = _even(rgb[: len(hairy)], hairy | under, seen, surface, anatomy)
     return replace(avatar, gaussians=replace(avatar.gaussians, rgb=rgb))
@@ -229,6 +233,14 @@ def _carry(
         return views, vertex_weights
     vertex_weights = hang_skirt(vertex_weights, bare, hem, anatomy)
     return [view.carried_by(vertex_weights) for view in views], vertex_weights
+
+
+def _drape(
+    view: View, bare: Float64[np.ndarray, "v 3"], anatomy: Anatomy
+) -> tuple[Brim | None, Float64[np.ndarray, "v 3"]]:
+    """A hat's brim where there is one, and the body grown into all but that."""
+    brim = find_brim(view, bare, anatomy)
+    return brim, fill_matte(take_off(brim, view), bare, anatomy)
 
 
 def _joints(
@@ -336,7 +348,7 @@ def _even(
     """Colours without streaks on what no photo sees squarely of the head's bare skin."""
     bare = (surface.part == Part.HEAD) & ~hairy
     facing = np.max([observation.facing for observation in seen], axis=0)
-    return even_out(rgb, bare, facing, surface.samples, anatomy)
+    return even_out(rgb, bare, surface.face, facing, surface.samples, anatomy)
 
 
 def _colour_limit(facing: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -1,5 +1,7 @@
 """Which Gaussians make up each pixel of a view, and the colours of theirs that answer the photo best."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Float32, Int64
@@ -23,16 +25,19 @@ _AROUND, _OVERSHOOT = 12, 0.04
 
 
 def damp_ringing(
-    solved: Float32[np.ndarray, "n 3"], before: Gaussians, chosen: Int64[np.ndarray, " k"]
+    solved: Float32[np.ndarray, "n 3"], before: Gaussians, groups: Sequence[Int64[np.ndarray, " _"]]
 ) -> Float32[np.ndarray, "n 3"]:
-    """Solved colours, those chosen kept within the colours that they and their neighbours had before, and a bit beyond.
+    """Solved colours, those of each group kept within what they and neighbours in it had before, and a bit beyond.
 
     Least squares sharpen edges by overshooting on both sides, which shows as beads along a hairline when seen closely.
     """
-    means, rgb = before.means[chosen], before.rgb[chosen]
-    around = rgb[cKDTree(means).query(means, k=range(1, min(_AROUND, len(means)) + 1))[1]]
     damped = solved.copy()
-    damped[chosen] = np.clip(solved[chosen], around.min(axis=1) - _OVERSHOOT, around.max(axis=1) + _OVERSHOOT)
+    for chosen in groups:
+        if len(chosen) == 0:
+            continue
+        means, rgb = before.means[chosen], before.rgb[chosen]
+        around = rgb[cKDTree(means).query(means, k=range(1, min(_AROUND, len(means)) + 1))[1]]
+        damped[chosen] = np.clip(solved[chosen], around.min(axis=1) - _OVERSHOOT, around.max(axis=1) + _OVERSHOOT)
     return damped
 
 

@@ -40,6 +40,10 @@ class Patch:
     expressive: Bool[np.ndarray, " n"]
     """Whether expressions move it with the triangle."""
 
+    def __getitem__(self, index: np.ndarray) -> "Patch":
+        """The Gaussians at ``index`` (integers or a mask)."""
+        return Patch(**{f.name: getattr(self, f.name)[index] for f in fields(Patch)})
+
     def riding(self, triangles: Int64[np.ndarray, " n"], rigid_joint: int = -1, expressive: bool = True) -> "Patch":
         """The same Gaussians moved by the middle of other triangles, or by one joint alone."""
         n = len(self.means)

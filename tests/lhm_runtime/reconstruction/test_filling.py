@@ -41,9 +41,8 @@ def scalp(surface, body, anatomy):
 
 def fill(rgb, seen, surface, body):
     anatomy = study(body)
-    return fill_unseen(
-        np.where(seen[:, None], rgb, 1.0), seen.astype(float), surface, scalp(surface, body, anatomy), anatomy
-    )
+    hairy, hat = scalp(surface, body, anatomy), np.zeros(len(seen), bool)
+    return fill_unseen(np.where(seen[:, None], rgb, 1.0), seen.astype(float), surface, hairy, hat, anatomy)
 
 
 def test_samples_are_as_many_as_wanted_and_none_is_in_the_mouth(surface, body):

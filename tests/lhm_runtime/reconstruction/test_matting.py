@@ -1,6 +1,8 @@
 """A soft, shifted silhouette is drawn to the picture's own edges."""
 
+import cv2
 import numpy as np
+import pytest
 
 from lhm_runtime.reconstruction.matting import keep_large_parts, refine_matte
 
@@ -46,6 +48,30 @@ def test_nothing_gives_nothing() -> None:
 def test_a_person_who_fills_the_picture_stays() -> None:
     alpha = refine_matte(picture_of(disc(500)), np.ones((SIZE, SIZE), np.float32))
     assert alpha.min() > 0.99
+
+
+def unsure_of(person: np.ndarray, doubt: np.ndarray) -> np.ndarray:
+    rough = cv2.GaussianBlur(person.astype(np.float32), (0, 0), 2.0)
+    return np.where(doubt, np.maximum(rough, 0.7), rough)
+
+
+@pytest.mark.parametrize("is_person", [False, True])
+def test_colours_decide_where_the_silhouette_is_unsure_of_a_corner(is_person: bool) -> None:
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    corner = (rows < 120) & (columns >= 80) & (columns - rows < 8)
+    person = (columns >= 20) & (rows >= 20) & (rows < 220) & (columns < np.where(rows < 120, 80, 220))
+    truth = person | (corner & (rows >= 20)) if is_person else person
+    corner &= (rows >= 84) & (columns < 118)
+    alpha = refine_matte(picture_of(truth), unsure_of(person, corner))
+    assert (alpha[corner] > 0.5).mean() == pytest.approx(float(is_person), abs=0.1)
+
+
+def test_what_sticks_out_is_not_doubted() -> None:
+    person, finger = disc(60), disc(22, 182.0, 90.0) & ~disc(60)
+    rough = unsure_of(person, finger)
+    alpha = refine_matte(picture_of(person), rough)
+    clear = refine_matte(picture_of(person), np.where(finger & ~disc(64), 0, rough).astype(np.float32))
+    assert (alpha > 0.5).sum() > (clear > 0.5).sum() + 0.3 * finger.sum()
 
 
 def test_equal_pictures_give_equal_mattes() -> None:

@@ -134,7 +134,7 @@ def test_equal_photos_make_equal_avatars(front, body, avatar):
 def test_a_photo_of_the_back_improves_the_back_whatever_its_exposure(front, person, body, avatar):
     (photo, fit), (back, back_fit) = front, photograph(person, body, np.pi, gain=0.8)
     both = project([photo, back], [fit, back_fit], body, count=COUNT)
-    assert psnr(both, person, body, np.pi) > psnr(avatar, person, body, np.pi) + 1.5
+    assert psnr(both, person, body, np.pi) > max(28.0, psnr(avatar, person, body, np.pi) + 0.8)
     assert psnr(both, person, body, 0.0) > psnr(avatar, person, body, 0.0) - 1.5
 
 
@@ -146,9 +146,9 @@ def test_photos_of_all_sides_improve_them_all(front, person, body, avatar):
     assert min(gains[1.57], gains[-1.57]) > 0.5
     assert gains[3.14] > 0.5
     # each pixel of the whole: no holes, nothing torn off
-    for yaw in (0.0, 1.57, 3.14):
+    for yaw, least in ((0.0, 0.95), (1.57, 0.87), (3.14, 0.93)):
         ours, theirs = (look(who, standing(body), camera_for(person, yaw))[:, :, 3] > 0.5 for who in (made, person))
-        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.88
+        assert (ours & theirs).sum() / (ours | theirs).sum() > least
 
 
 def face_picture(avatar, expression, body, eyes=0.0):
