@@ -56,7 +56,7 @@ async def feed(motion: MotionSequence, to: str, *, speed: float = 1.0, loop: boo
     step_s = float(np.median(np.diff(times))) if len(motion) > 1 else 1.0
     length_s = float(times[-1]) + step_s
     fed = Fed()
-    async with _open_road(urlsplit(to), motion.expression_names, fed) as deliver:
+    async with _open_road(_split(to), motion.expression_names, fed) as deliver:
         start = time.monotonic() - start_s / speed
         first = int(np.searchsorted(times, start_s))
         while True:
@@ -72,6 +72,15 @@ async def feed(motion: MotionSequence, to: str, *, speed: float = 1.0, loop: boo
                 return fed
             first, start = 0, start + length_s / speed
             await asyncio.sleep(max(start - time.monotonic(), 0.0))
+
+
+def _split(to: str) -> SplitResult:
+    try:
+        address = urlsplit(to)
+        _ = address.port  # looked at when it is asked for
+    except ValueError as error:
+        raise InvalidInputError(f"{to} is no address to send to ({error}); known are {ADDRESSES}") from error
+    return address
 
 
 @asynccontextmanager
@@ -99,6 +108,7 @@ async def _open_road(address: SplitResult, names: tuple[str, ...], fed: Fed) -> 
 @asynccontextmanager
 async def _to_websocket(address: SplitResult, names: tuple[str, ...], fed: Fed) -> AsyncIterator[Deliver]:
     refusals: list[str] = []
+    where = address._replace(query="").geturl()  # there may be a token in the query
 
     async def listen(socket: ClientConnection) -> None:
         async for text in socket:
@@ -121,14 +131,16 @@ async def _to_websocket(address: SplitResult, names: tuple[str, ...], fed: Fed) 
                 await asyncio.wait([listening], timeout=_LAST_WORD_S)
             except ConnectionClosed as error:
                 await asyncio.wait([listening])
-                raise ConnectError(refusals[-1] if refusals else f"{address.geturl()}: {error}") from error
+                raise ConnectError(refusals[-1] if refusals else f"{where}: {error}") from error
             finally:
                 listening.cancel()
                 await asyncio.wait([listening])
     except (OSError, WebSocketException) as error:
         if isinstance(error, ConnectError):
             raise
-        raise ConnectError(f"{address.geturl()} does not take samples: {error}") from error
+        raise ConnectError(
+            f"{where} does not take samples: {error}; is lhm-live serve running there, with such a session?"
+        ) from error
     if refusals:
         fed.answer += f"; the last complaint: {refusals[-1]}"
 
@@ -137,7 +149,7 @@ async def _to_websocket(address: SplitResult, names: tuple[str, ...], fed: Fed) 
 async def _to_broker(address: SplitResult, names: tuple[str, ...]) -> AsyncIterator[Deliver]:
     topic = f"{_ROOT_TOPIC}{address.path}"
     if topic.count("/") != 2 or topic.endswith("/") or set(topic) & set("+#"):
-        raise InvalidInputError(f"{address.path!r} is no /TENANT/RIG")
+        raise InvalidInputError(f"{address.path!r} is no /TENANT/RIG, as in mqtt://localhost/default/studio")
     secure = address.scheme == "mqtts"
     client = Client(
         address.hostname or "127.0.0.1",

@@ -50,7 +50,14 @@ MAX_MESSAGE_BYTES: Final = 128 * 1024
 _UNSENT: Final = 64
 """Messages that a page may be behind before it counts as gone."""
 _UNKNOWN, _TRY_LATER = 4404, 1013
+_CUT_OFF: Final = {1005, 1006, 1012}
+"""Codes of connections that were lost (uvicorn says 1005), or whose server stops; pages say others."""
 _GOODBYE_S: Final = 1.0
+
+GATEWAY: Final = "lhm-live-gateway"
+"""Header of a gateway that speaks for a page (cluster/gateway.py)."""
+_OUTLIVE_S: Final = 20.0
+"""So long a page's pictures go on without the gateway that it came by."""
 
 _log = get_logger(__name__)
 
@@ -174,6 +181,10 @@ async def signal(
     page.send({"type": "state", **peer.session.state.model_dump()})
     try:
         await page.talk(peer)
+        if page.cut_off and GATEWAY in socket.headers:  # the page may be well, and comes by another gateway
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_OUTLIVE_S):
+                    await peer.closed.wait()
     finally:
         await peer.close()
         await page.close()
@@ -186,6 +197,8 @@ class _Page:
         self._socket = socket
         self._unsent: asyncio.Queue[Message] = asyncio.Queue(_UNSENT)
         self._behind = asyncio.Event()
+        self.cut_off = False
+        """Whether the connection ended, and not because the page has gone."""
 
     def send(self, message: Message) -> None:
         """Send when it reads; one that never does is dropped."""
@@ -224,7 +237,9 @@ class _Page:
 
     async def _read(self, peer: Peer) -> None:
         while True:
-            text = (await self._socket.receive()).get("text")
+            event = await self._socket.receive()
+            text = event.get("text")
+            self.cut_off = event.get("code") in _CUT_OFF
             if self._socket.client_state.name == "DISCONNECTED":
                 return
             try:

@@ -10,5 +10,6 @@ the ordinary server for that one session. Media flow straight between seat and v
     worker.py     the actor itself
     records.py    what sessions are, in shared storage, so that they can begin again elsewhere
     mirror.py     avatars in shared storage
+    storage.py    that storage, by fsspec
     waiting.py    asking what blocks, without waiting for ever
 """

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from structlog.stdlib import get_logger
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -21,7 +22,7 @@ from streaming.access import allows
 from streaming.app import create_app
 from streaming.avatar_store import AvatarStore
 from streaming.cluster.keeper import Keeper
-from streaming.cluster.placement import Placement
+from streaming.cluster.placement import LOCAL, Placement
 from streaming.cluster.records import Records
 from streaming.cluster.seat import Seat
 from streaming.config import Config
@@ -29,6 +30,7 @@ from streaming.errors import RefusedError
 from streaming.gate import FORBIDDEN
 from streaming.services import Given, Here
 from streaming.settings import NewSession
+from streaming.signaling import GATEWAY
 from streaming.socket_ends import GOODBYE_S, close_socket
 
 _TOLD: Final = ("content-type", "if-match", "if-none-match", "accept", "accept-encoding")
@@ -43,6 +45,8 @@ _TRIES: Final = 50
 _ENDED, _RESTARTING, _TRY_LATER, _UNKNOWN = 1001, 1012, 1013, 4404
 
 _Result = TypeVar("_Result")
+
+_log = get_logger(__name__)
 
 
 def create_gateway(config: Config, cluster: str) -> FastAPI:
@@ -62,6 +66,8 @@ def create_gateway(config: Config, cluster: str) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with http, keeper, inner(app):
             yield
+            if cluster == LOCAL:
+                _log.info("stopping", cluster="this machine's, with all of its sessions")
 
     app.router.lifespan_context = lifespan
     return app
@@ -182,7 +188,7 @@ async def _reach(keeper: Keeper, socket: WebSocket, session: str, grant: Given) 
         try:
             onward = await connect(
                 f"ws{seat.address.url.removeprefix('http')}{socket.url.path}{query}",
-                additional_headers={"Authorization": f"Bearer {seat.token(grant)}"},
+                additional_headers={"Authorization": f"Bearer {seat.token(grant)}", GATEWAY: "1"},
                 compression=None,
                 proxy=None,
                 open_timeout=_OPEN_S,
@@ -202,6 +208,8 @@ async def _send_on(socket: WebSocket, onward: ClientConnection) -> None:
         while True:
             event = await socket.receive()
             if event["type"] == "websocket.disconnect":
+                if event.get("code") == _RESTARTING:  # this gateway stops; the page is well
+                    await onward.close(_RESTARTING)
                 return
             text, data = event.get("text"), event.get("bytes")
             await onward.send(text if text is not None else data or b"")

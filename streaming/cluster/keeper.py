@@ -19,7 +19,7 @@ from streaming import metrics
 from streaming.api import SessionSummary
 from streaming.cluster.placement import Node, Placement, node_of
 from streaming.cluster.records import SESSION_ID, Record, Records
-from streaming.cluster.seat import Order, Seat, SeatState
+from streaming.cluster.seat import Order, Seat
 from streaming.cluster.waiting import STUCK_S, in_time
 from streaming.config import Config
 from streaming.errors import RefusedError
@@ -123,7 +123,7 @@ class Keeper:
         """A session was ended in ``seat`` because somebody wanted so: it is not to begin again, whatever comes next."""
         self._known.pop(session, None)
         self._missing.pop(session, None)
-        seat.state = SeatState(session=None, generation=0, leaving=seat.state.leaving)
+        seat.state = seat.state.model_copy(update={"session": None, "generation": 0})
         with contextlib.suppress(RefusedError):  # the seat tries for longer
             await in_time(self._records.remove, session)
 
@@ -217,7 +217,7 @@ class Keeper:
         elif found == "silent" and time.monotonic() > self._fair_from:
             self._lose(seat, "it is silent")
             self._spawn(asyncio.to_thread(self._placement.kill, seat.name, restart=True), f"kill {seat.name}")
-        elif held is not None and seat.state.session is None and held.id not in self._moving:
+        elif held is not None and seat.state.session is None and not self.is_expected(held.id, seat):
             self._known.pop(held.id, None)  # it has ended
 
     def _lose(self, seat: Seat, why: str) -> None:

@@ -4,10 +4,9 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec
 from structlog.stdlib import get_logger
 
-from lhm_runtime.errors import InvalidInputError
+from streaming.cluster.storage import open_storage, raising_os_error
 
 _VERSION_KEYS: Final = ("ETag", "etag", "LastModified", "mtime", "size")
 
@@ -23,18 +22,16 @@ class Mirror:
         Raises:
             InvalidInputError: nothing here opens such a url.
         """
-        try:
-            self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ValueError, ImportError) as error:
-            raise InvalidInputError(f"cluster.storage {url} cannot be opened: {error}") from error
-        self._root, self._folder = str(root).rstrip("/"), folder
+        self._files, self._root = open_storage(url)
+        self._folder = folder
         self._have: dict[str, tuple[str, ...]] = {}
         self._there: dict[str, tuple[str, ...]] = {}
 
     def names(self) -> set[str]:
         """What there is; what there was, where the storage cannot be reached."""
         try:
-            found: list[dict[str, Any]] = self._files.ls(self._root, detail=True, refresh=True)
+            with raising_os_error():
+                found: list[dict[str, Any]] = self._files.ls(self._root, detail=True, refresh=True)
         except FileNotFoundError:
             self._there = {}
         except OSError as error:
@@ -51,13 +48,15 @@ class Mirror:
             return
         part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
         try:
-            part.write_bytes(self._files.cat_file(f"{self._root}/{name}"))
+            with raising_os_error():
+                part.write_bytes(self._files.cat_file(f"{self._root}/{name}"))
             part.replace(path)
             self._have[name] = version
         except OSError as error:
             part.unlink(missing_ok=True)
             _log.warning("not fetched", file=name, reason=str(error))
 
+    @raising_os_error()
     def send(self, name: str) -> None:
         """Put a file of the folder there, if the folder has it; raises OSError where that fails."""
         path = self._folder / name
@@ -65,6 +64,7 @@ class Mirror:
             self._files.makedirs(self._root, exist_ok=True)
             self._files.pipe_file(f"{self._root}/{name}", path.read_bytes())
 
+    @raising_os_error()
     def remove(self, name: str) -> None:
         """Remove a file there; raises OSError where that fails."""
         try:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from structlog.stdlib import get_logger
 
 from lhm_runtime.errors import BackendError
 from streaming.cluster.seat import Address
@@ -24,18 +25,24 @@ NAMESPACE: Final = "lhm-live"
 LOCAL: Final = "local"
 """Instead of an address: a cluster of this machine alone, which ends with the program."""
 
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
 }
-"""Of a cluster that is started here: it sends nothing anywhere, and notices within seconds that a node is gone."""
+"""Of a cluster that is started here: it sends nothing anywhere, its sessions are worth as much as other programs (Ray
+would have them wait for all of them), it notices within seconds that a node is gone, and it goes on for a day without
+its head (Ray would end it after a minute)."""
 
 _OBJECTS_BYTES: Final = 80 * 2**20
 """Of shared memory, the least that Ray takes: no frame goes through it."""
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +65,11 @@ class Placement:
     def connect(self) -> None:
         """Raises BackendError when there is no such cluster, or none of this version."""
         known: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False}
-        for name, value in _ENVIRONMENT.items():
+        for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
             if self._cluster == LOCAL:
+                _log.info("starting", cluster="this machine's")
                 ray.init(
                     address="local",
                     include_dashboard=False,

@@ -9,11 +9,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 from structlog.stdlib import get_logger
 
-from lhm_runtime.errors import InvalidInputError
+from streaming.cluster.storage import open_storage, raising_os_error
 from streaming.settings import NewSession
 
 SESSION_ID: Final = re.compile(r"[0-9a-f]{8}")
@@ -43,12 +42,10 @@ class Records:
         Raises:
             InvalidInputError: nothing here opens such a url.
         """
-        try:
-            self._files, root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
-        except (ValueError, ImportError) as error:
-            raise InvalidInputError(f"cluster.storage {url} cannot be opened: {error}") from error
-        self._root = str(root).rstrip("/")
+        self._files, self._root = open_storage(url)
+        self._is_folder = "file" in _protocols(self._files)
 
+    @raising_os_error()
     def prepare(self) -> None:
         """Make the folders, where there are such; done by gateways alone, so that nobody writes beside a lost mount."""
         for folder in ("sessions", "draining"):
@@ -86,33 +83,44 @@ class Records:
         else:
             self._delete(f"draining/{node}.json")
 
+    @raising_os_error()
     def _names(self, folder: str) -> set[str]:
         try:
             found: list[Any] = self._files.ls(f"{self._root}/{folder}", detail=False, refresh=True)
         except FileNotFoundError:
+            self._require_storage()
             return set()
         return {Path(str(path)).stem for path in found if str(path).endswith(".json")}
 
+    @raising_os_error()
     def _get(self, name: str) -> bytes | None:
         try:
             return bytes(self._files.cat_file(f"{self._root}/{name}"))
         except FileNotFoundError:
+            self._require_storage()
             return None
 
+    @raising_os_error()
     def _put(self, name: str, data: bytes) -> None:
         path = f"{self._root}/{name}"
-        if "file" not in _protocols(self._files):  # an object appears whole or not at all
+        if not self._is_folder:  # an object appears whole or not at all
             self._files.pipe_file(path, data)
             return
         part = f"{path}.{id(self):x}.part"
         self._files.pipe_file(part, data)
         Path(part).replace(path)
 
+    @raising_os_error()
     def _delete(self, name: str) -> None:
         try:
             self._files.rm_file(f"{self._root}/{name}")
         except FileNotFoundError:
-            return
+            self._require_storage()
+
+    def _require_storage(self) -> None:
+        """Raises OSError where nothing is found because the storage is gone: what gateways made is missing."""
+        if self._is_folder and not Path(self._root, "sessions").is_dir():
+            raise OSError(f"the shared storage {self._root} is not there: is it mounted?")
 
 
 def _protocols(files: Any) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class SeatState(BaseModel):
     generation: int
     leaving: bool
     """Whether it was told to end, and waits for its session to begin elsewhere."""
+    clock_s: float
+    """Unix time on its node."""
 
 
 class Order(BaseModel):
@@ -61,7 +63,7 @@ class Seat:
 
     def __init__(self, name: str, node: str, address: Address, http: httpx.AsyncClient) -> None:
         self.name, self.node, self.address = name, node, address
-        self.state = SeatState(session=None, generation=0, leaving=False)
+        self.state = SeatState(session=None, generation=0, leaving=False, clock_s=time.time())
         self.heard_s = time.monotonic()
         """When it last answered."""
         self.asked = False
@@ -69,14 +71,17 @@ class Seat:
         self.lost = asyncio.Event()
         """Set when nothing is passed on to it any more."""
         self._http = http
+        self._ahead_s = 0.0
+        """Of this machine's clock; nothing says that the clocks of machines agree."""
 
     def token(self, grant: Grant) -> str:
-        """What lets the holder of ``grant`` into this seat, to do the same there."""
+        """What lets the holder of ``grant`` into this seat, to do the same there for as long."""
         until_s = time.time() + _YEARS_S if grant.expires_s is None else grant.expires_s
-        return sign(self.address.secret, Grant(grant.role, grant.session, until_s))
+        return sign(self.address.secret, Grant(grant.role, grant.session, until_s + self._ahead_s))
 
     async def probe(self, within_s: float) -> Probed:
         """Ask how it is."""
+        asked_s = time.time()
         try:
             answer = await self._http.get(self.address.url + PATH, headers=self._headers, timeout=within_s)
             self.state = SeatState.model_validate_json(answer.raise_for_status().content)
@@ -85,6 +90,7 @@ class Seat:
         except (httpx.HTTPError, ValueError):  # ValueError: another program has its port by now
             return "gone"
         self.heard_s = time.monotonic()
+        self._ahead_s = self.state.clock_s - (asked_s + time.time()) / 2
         return "heard"
 
     async def begin(self, order: Order) -> None:
@@ -119,6 +125,12 @@ class Seat:
 def _refusal(answer: httpx.Response) -> RefusedError:
     try:
         said: dict[str, Any] = answer.json()["error"]
-        return RefusedError(answer.status_code, str(said["code"]), str(said["message"]))
+        after = answer.headers.get("retry-after", "")
+        return RefusedError(
+            answer.status_code,
+            str(said["code"]),
+            str(said["message"]),
+            retry_after_s=int(after) if after.isdecimal() else None,
+        )
     except (ValueError, KeyError, TypeError):
         return RefusedError(503, "no_seat", f"a seat answered {answer.status_code} {answer.text[:100]!r}")

@@ -44,6 +44,9 @@ _CLAIM_S: Final = 1.0
 _START_S: Final = 30.0
 _LEAVE_S: Final = 20.0
 """So long a seat that is told to end waits for its session to begin elsewhere."""
+_FOLLOW_S: Final = 2.0
+"""So long pictures of a session that has moved go on, until its viewers have followed it."""
+_RETRY_AFTER_S: Final = 5
 _UNCOUNTED: Final = 1_000_000_000
 """A minute: gateways have counted already, and all that comes is from them."""
 
@@ -176,7 +179,8 @@ class _Holder:
                 id=told.id, avatar=told.avatar, source=told.source, viewers=told.viewers, fps=told.fps
             )
         generation = 0 if self._order is None else self._order.generation
-        return SeatState(session=summary, generation=generation, leaving=self._leaving_since is not None)
+        leaving = self._leaving_since is not None
+        return SeatState(session=summary, generation=generation, leaving=leaving, clock_s=time.time())
 
     async def _begin(self, order: Order) -> None:
         async with self._beginning:
@@ -185,7 +189,9 @@ class _Holder:
             try:
                 found = await asyncio.to_thread(self._records.read, order.session)
             except OSError as error:
-                raise RefusedError(503, "no_storage", f"the shared storage cannot be read: {error}") from error
+                raise RefusedError(
+                    503, "no_storage", f"the shared storage cannot be read: {error}", retry_after_s=_RETRY_AFTER_S
+                ) from error
             if found is not None and found.generation >= order.generation:
                 raise RefusedError(409, "taken", f"session {order.session} has begun elsewhere, in {found.seat}")
             await self._services.sessions.start(order.wish, order.session)
@@ -196,7 +202,13 @@ class _Holder:
     async def _retire(self) -> None:
         order, self._order = self._order, None
         if order is not None and self._session is not None:
-            await self._services.sessions.end(order.session, MOVED)
+            sessions = self._services.sessions
+            sessions.tell(order.session, {"type": "bye", "reason": MOVED})
+            until = time.monotonic() + _FOLLOW_S
+            while (session := self._session) is not None and session.state.viewers and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            if self._session is not None:
+                await sessions.end(order.session, MOVED)
 
     async def _keep(self) -> None:
         """Write what the session is whenever that has changed; end what is to end."""
@@ -208,7 +220,8 @@ class _Holder:
                 else:
                     await self._save()
             since = self._leaving_since
-            if since is not None and (self._order is None or time.monotonic() - since > _LEAVE_S):
+            empty = self._order is None and self._session is None
+            if since is not None and (empty or time.monotonic() - since > _LEAVE_S):
                 _log.info("seat leaves", seat=self._name)
                 os._exit(0)
 

@@ -2,18 +2,24 @@
 
 The latency is read off the picture: the server draws a time code into it (``probe``), which is its own clock, so it
 means something on one machine or with clocks that are in step.
+
+A viewer whose picture stops comes back by itself: a cluster's sessions begin again elsewhere when a machine is lost.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import logging
+import secrets
 import statistics
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +27,23 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-_PERIOD_MS, _CELLS, _PATIENCE_S = 16_383, 32, 15.0
+_PERIOD_MS, _CELLS = 16_383, 32
+_PATIENCE_S = 30.0
+"""So long it tries to come back; a cluster that is not full needs a few seconds."""
+_SILENT_S, _FIRST_S, _ANSWER_S = 2.0, 10.0, 15.0
+"""So long the next picture, the first one and an answer are waited for."""
+_LEAST_WAIT_S, _MOST_WAIT_S = 0.2, 5.0
+
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_log = logging.getLogger(__name__)
+
+
+class _LostError(Exception):
+    """There is no picture now; there may be one later."""
+
+    def __init__(self, why: str, after_s: float = 0.0, *, is_reached: bool = True) -> None:
+        super().__init__(why)
+        self.after_s, self.is_reached = after_s, is_reached
 
 
 @dataclass
@@ -36,6 +57,8 @@ class Watched:
     """From the server's drawing to the decoded picture; empty without time codes."""
     capture_to_decoded_ms: list[float] = field(default_factory=list)
     """The same from the capture time of what drove it, on the sender's clock."""
+    breaks_s: list[float] = field(default_factory=list)
+    """From the last picture of a connection to the first of the next one, for each time that it came back."""
 
     def __str__(self) -> str:
         line = f"{self.frames} pictures of {self.size[0]}x{self.size[1]} in {self.seconds:.1f} s"
@@ -43,6 +66,8 @@ class Watched:
             if values:
                 p50, p95 = statistics.median(values), float(np.percentile(values, 95))
                 line += f"\n{what} to decoded: {p50:.0f} ms p50, {p95:.0f} ms p95 ({len(values)} pictures)"
+        if self.breaks_s:
+            line += f"\ncame back {len(self.breaks_s)} times; the longest break was {max(self.breaks_s):.1f} s"
         return line
 
 
@@ -54,20 +79,70 @@ async def watch(
     frames: Path | None = None,
     every: int = 1,
     token: str | None = None,
+    patience_s: float = _PATIENCE_S,
+    seen: Watched | None = None,
 ) -> Watched:
     """Watch ``session`` of the server at ``address``; every so many pictures become a PNG in the folder ``frames``.
 
     Latency is measured with a ``token`` that may also drive; with one to watch only, where somebody else asked for time
-    codes.
+    codes. When the picture stops it connects again, for as long as ``patience_s``; the log says so. What was seen goes
+    into ``seen`` as it comes.
 
     Raises:
         PermissionError: the token is for something else.
-        ConnectionError: no such session, no server, a token that is none, or no picture within fifteen seconds.
+        ConnectionError: no such session, or no longer; no server; a token that is none; no picture for ``patience_s``.
     """
+    seen = Watched() if seen is None else seen
+    began: float | None = None
+    last, tries = time.monotonic(), 0
+    while began is None or time.monotonic() - began < seconds:
+        try:
+            async with contextlib.aclosing(_connect(address, session, token)) as pictures:
+                async for frame in pictures:
+                    now = time.monotonic()
+                    if began is None:
+                        began = now
+                    elif tries:
+                        seen.breaks_s.append(now - last)
+                    last, tries, seen.seconds = now, 0, now - began
+                    _note(seen, frame)
+                    if frames is not None and (seen.frames - 1) % every == 0:
+                        await asyncio.to_thread(_save, frame, frames / f"{seen.frames:05d}.png")
+                    if seen.seconds >= seconds:
+                        break
+        except _LostError as lost:
+            wait_s = max(lost.after_s, _backoff_s(tries))
+            tries += 1
+            if (began is None and not lost.is_reached) or time.monotonic() + wait_s - last > patience_s:
+                raise ConnectionError(f"no picture within {patience_s:g} s: {lost}") from lost
+            _log.warning("%s; connecting again in %.1f s (try %d)", lost, wait_s, tries)
+            await asyncio.sleep(wait_s)
+    seen.seconds = time.monotonic() - began
+    if tries:  # it was away when the time was over
+        seen.breaks_s.append(time.monotonic() - last)
+    return seen
+
+
+def _backoff_s(tries: int) -> float:
+    """Longer each time, and not the same for all who lost the same session."""
+    longest_s: float = min(_LEAST_WAIT_S * 2**tries, _MOST_WAIT_S)
+    return longest_s * secrets.SystemRandom().uniform(0.5, 1.0)
+
+
+async def _connect(address: str, session: str, token: str | None) -> AsyncGenerator[Any, None]:
+    """The pictures of one connection; raises _LostError when there are no more."""
     viewer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     tracks: list[MediaStreamTrack] = []
+    farewells: list[str] = []
+    within_s = _FIRST_S
+
+    def hear(text: str) -> None:
+        match json.loads(text):
+            case {"type": "bye", "reason": str(reason)}:
+                farewells.append(reason)
+
     viewer.on("track", tracks.append)
-    seen = Watched()
+    viewer.createDataChannel("control").on("message", hear)
     try:
         viewer.addTransceiver("video", direction="recvonly")
         await viewer.setLocalDescription(await viewer.createOffer())
@@ -75,32 +150,33 @@ async def watch(
         answer = await asyncio.to_thread(_call, address, "POST", f"/whep/{session}", offer, "application/sdp", token)
         await viewer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         change = json.dumps({"probe": True}).encode()
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(PermissionError, ConnectionError, _LostError):
             await asyncio.to_thread(
                 _call, address, "PATCH", f"/api/sessions/{session}", change, "application/json", token
             )
-        began: float | None = None
-        while began is None or time.monotonic() - began < seconds:
-            async with asyncio.timeout(_PATIENCE_S):
-                frame: Any = await tracks[0].recv()
-            now_ms = time.time() * 1e3
-            began = time.monotonic() if began is None else began
-            seen.frames, seen.size = seen.frames + 1, (frame.width, frame.height)
-            drawn_ms, captured_ms = read_time_code(frame.to_ndarray(format="gray"))
-            if drawn_ms is not None:
-                seen.draw_to_decoded_ms.append(_elapsed_ms(now_ms, drawn_ms))
-            if captured_ms is not None:
-                seen.capture_to_decoded_ms.append(_elapsed_ms(now_ms, captured_ms))
-            if frames is not None and (seen.frames - 1) % every == 0:
-                await asyncio.to_thread(_save, frame, frames / f"{seen.frames:05d}.png")
-        seen.seconds = time.monotonic() - began
+        while True:
+            async with asyncio.timeout(within_s):
+                frame = await tracks[0].recv()
+            yield frame
+            within_s = _SILENT_S
+            if farewells:  # of a session that has moved: pictures go on here until everybody has followed
+                raise _LostError(f"the server said goodbye: {farewells[-1]}")
     except TimeoutError as error:
-        raise ConnectionError(f"no picture came within {_PATIENCE_S:g} s") from error
+        raise _LostError(f"no picture for {within_s:g} s") from error
     except MediaStreamError as error:
-        raise ConnectionError("the session has ended") from error
+        raise _LostError("the server has closed the connection") from error
     finally:
         await viewer.close()
-    return seen
+
+
+def _note(seen: Watched, frame: Any) -> None:
+    now_ms = time.time() * 1e3
+    seen.frames, seen.size = seen.frames + 1, (frame.width, frame.height)
+    drawn_ms, captured_ms = read_time_code(frame.to_ndarray(format="gray"))
+    if drawn_ms is not None:
+        seen.draw_to_decoded_ms.append(_elapsed_ms(now_ms, drawn_ms))
+    if captured_ms is not None:
+        seen.capture_to_decoded_ms.append(_elapsed_ms(now_ms, captured_ms))
 
 
 def read_time_code(gray: np.ndarray) -> tuple[int | None, int | None]:
@@ -135,13 +211,16 @@ def _call(address: str, method: str, path: str, body: bytes, content: str, token
     headers = {"Content-Type": content, **({"Authorization": f"Bearer {token}"} if token else {})}
     request = urllib.request.Request(address.rstrip("/") + path, body, headers, method=method)  # noqa: S310
     try:
-        with _direct.open(request, timeout=_PATIENCE_S) as response:
+        with _direct.open(request, timeout=_ANSWER_S) as response:
             return str(response.read().decode())
     except urllib.error.HTTPError as refusal:
-        kind = PermissionError if refusal.code == 403 else ConnectionError
-        raise kind(f"{method} {path}: {refusal.read().decode(errors='replace')[:400]}") from refusal
-    except urllib.error.URLError as error:
-        raise ConnectionError(f"{address} does not answer: {error.reason}") from error
+        said = f"{method} {path}: {refusal.read().decode(errors='replace')[:400]}"
+        if refusal.code in {429, 502, 503, 504}:
+            after = refusal.headers.get("Retry-After") or ""
+            raise _LostError(said, float(after) if after.isdecimal() else 0.0) from refusal
+        raise (PermissionError if refusal.code == 403 else ConnectionError)(said) from refusal
+    except (OSError, HTTPException) as error:
+        raise _LostError(f"{address} does not answer: {error}", is_reached=False) from error
 
 
 def main() -> None:
@@ -153,7 +232,11 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, help="folder to write pictures to")
     parser.add_argument("--every", type=int, default=30, help="which pictures: every so many-th (30)")
     parser.add_argument("--token", help="where the server asks for one: lhm-live token --role drive")
+    parser.add_argument(
+        "--patience", type=float, default=_PATIENCE_S, help=f"seconds to try to come back ({_PATIENCE_S:g})"
+    )
     given = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
     try:
         seen = asyncio.run(
             watch(
@@ -163,6 +246,7 @@ def main() -> None:
                 frames=given.frames,
                 every=max(given.every, 1),
                 token=given.token,
+                patience_s=given.patience,
             )
         )
     except OSError as error:

@@ -152,6 +152,35 @@ def test_a_viewer_with_a_token(avatar: Avatar, tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_viewer_comes_back_when_there_is_room(
+    avatar: Avatar, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from lhm_live_client.viewer import Watched, watch  # noqa: PLC0415
+
+    async def main() -> None:
+        async with live_server(tmp_path, avatar, server={"max_viewers": 1}) as server:
+            session = await server.start_session()
+            async with AsyncExitStack() as stack:
+                await server.watch(session, stack)
+                with pytest.raises(ConnectionError, match=r"no picture within 0\.5 s: .*full"):
+                    await watch(server.address, session, seconds=0.2, patience_s=0.5)
+                waiting = asyncio.create_task(watch(server.address, session, seconds=1e6, seen=(seen := Watched())))
+                while not any("connecting again" in said for said in caplog.messages):
+                    await asyncio.sleep(0.05)
+                assert not seen.frames
+            async with asyncio.timeout(20):
+                while not seen.frames:
+                    await asyncio.sleep(0.05)
+            await server.http.delete(f"/api/sessions/{session}")
+            with pytest.raises(ConnectionError, match="unknown_session"):
+                await waiting
+        with pytest.raises(ConnectionError, match="does not answer"):
+            await watch(server.address, session, seconds=0.2)
+
+    run(main())
+    assert any("closed the connection" in said or "goodbye" in said for said in caplog.messages)
+
+
 @pytest.mark.parametrize("kind", ["npz", "bvh"])
 def test_files_are_played(kind: str, avatar: Avatar, tmp_path: Path) -> None:
     motion = wave(1.0, 30.0, ("jawOpen",) if kind == "npz" else ())

@@ -3,7 +3,7 @@ import type { ClientMessage, Control, ServerMessage, SessionState } from '../wir
 import { nowMs, ServerClock } from './clock'
 import { eachFrame } from './frames'
 import { Peer, type Codec } from './peer'
-import { nextPhase, type Event, type Phase, type Problem } from './phase'
+import { MOVED, nextPhase, type Event, type Phase, type Problem } from './phase'
 import { CornerReader, elapsedMs, Latencies } from './probe'
 import { Signalling, signalUrl, type Role } from './signalling'
 import { compareCounters, readCounters, type Counters, type StreamStats } from './stats'
@@ -44,6 +44,22 @@ const CONNECT_TIMEOUT_MS = 8000
 const STALL_MS = 5000
 const LOOK_EVERY_MS = 1000
 
+/** Whether pictures may go on coming though this has happened: a gateway went, or the session goes on elsewhere. */
+const goesOn = (event: Event): boolean =>
+  (event.type === 'lost' && event.problem.code === 'unreachable') || (event.type === 'bye' && event.reason === MOVED)
+
+/** Once a stream has a picture, by an element that nobody sees: another one can then show it at once. */
+function whenDecoded(stream: MediaStream, act: () => void): void {
+  const ahead = document.createElement('video')
+  ahead.muted = true
+  ahead.onloadeddata = () => {
+    act()
+    ahead.srcObject = null
+  }
+  ahead.srcObject = stream
+  void ahead.play().catch(() => {})
+}
+
 export class Link {
   readonly drawToDisplay = new Latencies()
   readonly glassToGlass = new Latencies()
@@ -57,6 +73,10 @@ export class Link {
   #phase: Phase = { name: 'off' }
   #signalling: Signalling | null = null
   #peer: Peer | null = null
+  /** Whose pictures go on, though the way to its server is gone or its session is, until the next peer has some. */
+  #former: { peer: Peer; signalling: Signalling | null } | null = null
+  /** Shows the pictures of the present peer, if they are not shown yet. */
+  #show = (): void => {}
   #clock = new ServerClock()
   #reader = new CornerReader()
   #state: SessionState | null = null
@@ -139,8 +159,10 @@ export class Link {
     const phase = nextPhase(before, event)
     if (phase === before) return
     this.#phase = phase
+    if (before.name === 'live' && goesOn(event)) this.#keep()
     if (phase.name === 'connecting') this.#open()
     else if (phase.name !== 'live') this.#close()
+    if (phase.name === 'ended' || phase.name === 'off') this.#drop()
     if (phase.name === 'waiting') this.#after(phase.retryInMs, () => this.retry())
     this.#handlers.onPhase(phase)
   }
@@ -163,15 +185,27 @@ export class Link {
       },
       {
         onVideo: (stream) => {
-          video.srcObject = stream
-          void video.play().catch(() => {}) // paused by the browser: the poster's button starts it
+          const show = () => {
+            if (peer !== this.#peer || video.srcObject === stream) return
+            this.#drop()
+            video.srcObject = stream
+            void video.play().catch(() => {}) // paused by the browser: the poster's button starts it
+          }
+          this.#show = show
+          if (this.#former) whenDecoded(stream, show)
+          else show()
         },
         onSound: (stream) => {
           this.#sound.srcObject = stream
           this.#play()
         },
-        onSignal: (message) => this.#send(message),
-        onFailed: () => this.#lose(this.#mediaProblem()),
+        onSignal: (message) => {
+          if (peer === this.#peer) this.#send(message)
+        },
+        onFailed: () => {
+          if (peer === this.#peer) this.#lose(this.#mediaProblem())
+          else if (peer === this.#former?.peer) this.#drop()
+        },
         onPong: (sentMs, serverMs) => this.#clock.add(sentMs, nowMs(), serverMs),
       },
     )
@@ -179,7 +213,9 @@ export class Link {
     this.#signalling = new Signalling(signalUrl(new URL(location.href), session, role, { alpha, codec, token }), {
       onMessage: (message) =>
         void this.#onMessage(peer, message).catch((error: unknown) => this.#refuse('answer', error)),
-      onClosed: () => this.#lose({ code: 'unreachable' }),
+      onClosed: () => {
+        if (peer === this.#peer) this.#lose({ code: 'unreachable' })
+      },
     })
     this.#grewAtMs = performance.now()
     this.#looking = setInterval(() => void this.#look(peer), LOOK_EVERY_MS)
@@ -192,10 +228,28 @@ export class Link {
     clearInterval(this.#looking)
     for (const timer of this.#timers) clearTimeout(timer)
     this.#timers.clear()
-    this.#options.video.pause() // an ending track turns black; so the last picture stays
+    if (!this.#former) this.#options.video.pause() // an ending track turns black; so the last picture stays
     this.#signalling?.close()
     this.#peer?.close()
     this.#signalling = this.#peer = null
+  }
+
+  /** Have the pictures go on for as long as they come. */
+  #keep(): void {
+    const peer = this.#peer
+    if (peer?.connection.connectionState !== 'connected') return
+    this.#drop()
+    this.#former = { peer, signalling: this.#signalling } // whose end would be the pictures'
+    this.#signalling = this.#peer = null
+  }
+
+  #drop(): void {
+    const former = this.#former
+    if (!former) return
+    this.#former = null
+    this.#options.video.pause()
+    former.signalling?.close()
+    former.peer.close()
   }
 
   #mediaProblem(): Problem {
@@ -241,7 +295,10 @@ export class Link {
     const counters = readCounters(report.entries(), performance.now())
     if (!counters) return
     this.#counters = counters
-    if (counters.framesDecoded > 0) this.#happen({ type: 'picture' })
+    if (counters.framesDecoded > 0) {
+      this.#show()
+      this.#happen({ type: 'picture' })
+    }
     if (counters.framesDecoded > (before?.framesDecoded ?? 0) || document.hidden) this.#grewAtMs = counters.atMs
     else if (counters.atMs - this.#grewAtMs > STALL_MS) return this.#lose({ code: 'stalled' })
     const stream = before && compareCounters(before, counters)
@@ -267,7 +324,7 @@ export class Link {
   }
 
   #onFrame(): void {
-    this.#happen({ type: 'picture' })
+    if (!this.#former) this.#happen({ type: 'picture' })
     if (!this.#state?.probe) return
     const code = this.#reader.read(this.#options.video, this.#state.width)
     if (!code) return

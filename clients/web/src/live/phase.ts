@@ -28,7 +28,7 @@ export type Event =
   | { type: 'stop' }
 
 /** A goodbye of a machine that has handed the session on: the same address leads to the next one. */
-const MOVED = 'moved'
+export const MOVED = 'moved'
 
 /** Refusals that trying again cannot change. */
 const FINAL = new Set(['unknown_session', 'no_token', 'bad_token', 'token_expired', 'forbidden'])
