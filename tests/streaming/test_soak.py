@@ -1,7 +1,8 @@
-"""People who come and go, for a minute: what ``make soak`` does for an hour.
+"""People who come and go, for half a minute: what ``make soak`` does for an hour.
 
-Two at a time instead of one, each for three seconds instead of twenty, so that some forty visits, ten of them with a
-session of their own, pass in a minute: what one visit leaves behind shows as much as it would in a quarter of an hour.
+Two at a time instead of one, each for three seconds instead of twenty, so that some twenty visits, five of them with a
+session of their own, pass: what one visit leaves behind shows as it would in minutes. Latency may drift by what other
+tests beside this one do to it; the hour says how little it does.
 """
 
 import json
@@ -14,11 +15,11 @@ LIMIT_S = 240.0
 
 
 def test_nothing_is_left_behind_by_those_who_came_and_went() -> None:
-    command = [sys.executable, str(SOAK), "--seconds", "60", "--stay", "3", "--visitors", "2"]
+    command = [sys.executable, str(SOAK), "--seconds", "30", "--stay", "3", "--visitors", "2", "--drift", "30"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     assert report["complaints"] == [], report
     assert done.returncode == 0
-    assert report["visits"] >= 24
+    assert report["visits"] >= 12
     assert set(report["ways"]) == {"says goodbye", "closes", "drives", "vanishes"}

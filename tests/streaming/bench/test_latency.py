@@ -33,25 +33,22 @@ def test_the_camera_tells_its_frames_apart(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("short")
 @pytest.mark.skipif(not (WEB / "index.html").is_file(), reason="the page is not built (make web)")
 @pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chromium here")
-def test_both_ways_and_both_servers_are_measured() -> None:
+def test_the_way_from_the_camera_is_measured_for_both_servers() -> None:
     stream = latency._Stream("vp8", 256, 192, 15)
-    ways = ("draw_to_display", "camera_to_display")
-    report = asyncio.run(latency.measure(stream, None, ways, 3.0, 1, stock=True))
-    for way in ways:
-        for server in ("ours", "stock"):
-            found = report[way][server]
-            assert 0 < found["p50_ms"] <= found["p95_ms"] < 10_000
-            run = found["runs"][0]
-            assert run["pictures"] > 3
-            assert run["browser_parts_mean_ms"]["decode"] > 0
-            assert any(name.startswith("chromium") for name in run["cpu_percent_of_a_core"])
-        parts = report[way]["ours"]["runs"][0]["server_parts_mean_ms"]
-        assert {"solve", "render", "encode"} <= set(parts)
-        assert report[way]["stock_to_ours_p50"] > 0
-    parts = report["camera_to_display"]["ours"]["runs"][0]["server_parts_mean_ms"]
+    report = asyncio.run(latency.measure(stream, None, ["camera_to_display"], 3.0, 1, stock=True))["camera_to_display"]
+    for server in ("ours", "stock"):
+        found = report[server]
+        assert 0 < found["p50_ms"] <= found["p95_ms"] < 10_000
+        run = found["runs"][0]
+        assert run["pictures"] > 0
+        assert run["browser_parts_mean_ms"]["decode"] > 0
+        assert any(name.startswith("chromium") for name in run["cpu_percent_of_a_core"])
+    assert report["stock_to_ours_p50"] > 0
+    parts = report["ours"]["runs"][0]["server_parts_mean_ms"]
+    assert {"solve", "render", "encode"} <= set(parts)
     # means, and not of quite the same frames: one may be on its way at either end
     assert parts["track"] + parts["convert"] <= 1.15 * parts["arrival_to_landmarks"] + 1
-    assert "camera_encode" in report["camera_to_display"]["stock"]["runs"][0]["browser_parts_mean_ms"]
+    assert "camera_encode" in report["stock"]["runs"][0]["browser_parts_mean_ms"]
 
 
 @needs_janus

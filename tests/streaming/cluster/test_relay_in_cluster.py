@@ -1,4 +1,4 @@
-"""A session of a cluster, relayed to a real Janus: its audience comes through the gateway, also after its seat died."""
+"""A cluster of one machine, as a program: its session is relayed to a real Janus, and it stops when it is told to."""
 
 import asyncio
 import contextlib
@@ -32,10 +32,18 @@ PATIENCE_S = 100.0
 """Far more than it takes where the machine has nothing else to do: Ray starts slowly."""
 LIMIT_S = 240.0
 
+# tests that run in the background have interrupts switched off, and a program inherits that
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from streaming.cli import main
+main()
+"""
+
 
 @asynccontextmanager
-async def local_cluster(folder: Path) -> AsyncIterator[tuple[int, str]]:
-    """``lhm-live serve --cluster local`` with two seats: its process, and its address."""
+async def local_cluster(folder: Path) -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
+    """``lhm-live serve --cluster local`` with two seats, which logs into gateway.log, and its address."""
     settings = {
         "storage": {"data": str(folder)},
         "rtc": {"loopback": "never"},
@@ -48,22 +56,21 @@ async def local_cluster(folder: Path) -> AsyncIterator[tuple[int, str]]:
     file.write_text(json.dumps(settings))  # which is YAML
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    program = [sys.executable, "-c", "from streaming.cli import main; main()", "serve", "--cluster", "local"]
+    program = [sys.executable, "-c", PROGRAM, "serve", "--cluster", "local"]
     with (folder / "gateway.log").open("wb") as log:
         process = subprocess.Popen(
             [*program, "--config", str(file), "--port", port],
             stdout=log,
             stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
         )
     try:
-        yield process.pid, f"http://127.0.0.1:{port}"
+        yield process, f"http://127.0.0.1:{port}"
     finally:
-        started = family(process.pid)
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(process.wait, 20.0)
-        send_all(started, signal.SIGKILL)
+        if process.poll() is None:
+            send_all(family(process.pid), signal.SIGKILL)
+            process.wait()
 
 
 def seats_of(process: int) -> list[int]:
@@ -100,6 +107,14 @@ async def watch(http: httpx.AsyncClient, session: str, stack: AsyncExitStack) ->
     return visitor
 
 
+async def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C reaches Ray's processes too, and timeout or npm tell their program of it a second time."""
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        await asyncio.sleep(0.05)  # or they are one
+    assert await asyncio.to_thread(process.wait, 40.0) == 0
+
+
 async def see_motion(visitor: Visitor) -> None:
     before = await visitor.see()
     await visitor.see_until(lambda picture: bool(np.abs(picture - before).max() > 40))
@@ -107,7 +122,7 @@ async def see_motion(visitor: Visitor) -> None:
 
 @needs_janus
 @needs_own_network
-def test_an_audience_comes_through_the_gateway_and_again_when_its_seat_dies(
+def test_an_audience_comes_through_the_gateway_again_when_its_seat_dies_and_all_stop_in_order(
     avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_avatar(tmp_path, avatar, "someone")
@@ -127,12 +142,16 @@ def test_an_audience_comes_through_the_gateway_and_again_when_its_seat_dies(
             assert (state["state"], state["viewers"]) == ("live", 1)
             assert (await http.delete(visitor.location)).status_code == 204
 
-            seats = seats_of(process)
+            seats = seats_of(process.pid)
             assert seats
             send_all(seats, signal.SIGKILL)
             await see_motion(await watch(http, session, stack))
 
             assert (await http.delete(f"/api/sessions/{session}")).status_code == 204
             assert (await http.post(f"/api/sessions/{session}/relay/viewers")).status_code == 404
+            await stop(process)
 
     run_apart(main())
+    log = (tmp_path / "gateway.log").read_text()
+    assert "Traceback" not in log
+    assert "with all of its sessions" in log
