@@ -30,7 +30,7 @@ test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn $(VENV)/sfu 
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-calculations test-streaming
 
 # what only calculates fills the time in which what streams waits, and yields to it
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST := env OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-calculations:
 	nice -n 15 $(PYTEST) tests/lhm_runtime tests/tools
