@@ -27,7 +27,7 @@ test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn $(VENV)/sfu 
 	@sh tools/with_node.sh npm run --silent check
 	@sh tools/with_node.sh npm test --silent
 	$(BIN)/hadolint deploy/Dockerfile deploy/services.Dockerfile
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-calculations test-streaming
+	@$(MAKE) --no-print-directory --jobs 2 test-calculations test-streaming
 
 # what only calculates fills the time in which what streams waits, and yields to it
 PYTEST := env OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
