@@ -14,7 +14,7 @@ WEB_SOURCES := $(shell find clients/web -path clients/web/node_modules -prune -o
 # What MediaPipe's wheel expects of the system.
 SYSTEM_PACKAGES := libegl1 libgles2 libgl1 libglib2.0-0
 
-.PHONY: demo test test-calculations test-streaming bench soak clean
+.PHONY: demo test bench soak clean
 
 demo: $(VENV)/product streaming/web/index.html
 	@if [ -t 1 ] && [ -z "$$CI" ]; then $(BIN)/lhm-live demo; else $(BIN)/lhm-live demo --check -o demo.mp4; fi
@@ -27,16 +27,7 @@ test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn $(VENV)/sfu 
 	@sh tools/with_node.sh npm run --silent check
 	@sh tools/with_node.sh npm test --silent
 	$(BIN)/hadolint deploy/Dockerfile deploy/services.Dockerfile
-	@$(MAKE) --no-print-directory --jobs 2 test-calculations test-streaming
-
-# what only calculates fills the time in which what streams waits, and yields to it
-PYTEST := env OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-
-test-calculations:
-	nice -n 15 $(PYTEST) tests/lhm_runtime tests/tools
-
-test-streaming:
-	$(PYTEST) --no-loadscope-reorder tests --ignore tests/lhm_runtime --ignore tests/tools
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/developer
 	$(BIN)/lhm-live bench rasterizer

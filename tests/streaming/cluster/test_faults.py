@@ -37,9 +37,9 @@ pytestmark = [needs_hosts, needs_compiler]
 AHEAD_S = 300
 AWAY_S = 30.0
 SHORT_S = 5.0
-BACK_S = 60.0
+BACK_S = 150.0
 """Far more than it takes where the machine has nothing else to do."""
-LIMIT_S = 200.0
+LIMIT_S = 400.0
 CLIENT = Path(__file__).parents[3] / "clients" / "python"
 SECRET = "of the gateways of this test, and of nobody else"  # noqa: S105
 PORT = 8080
@@ -280,9 +280,8 @@ def test_clocks_may_be_five_minutes_apart(grid: Grid) -> None:
                     Watcher(grid.here, ahead, token(ahead, lasts_s=SHORT_S)),
                     Watcher(grid.there, behind, token(behind, lasts_s=SHORT_S, ahead_s=AHEAD_S)),
                 ]
-                for (
-                    watcher
-                ) in short:  # neither is turned away before its time, nor stays for as much as the clocks differ
+                # neither is turned away before its time, nor stays for as much as the clocks differ
+                for watcher in short:
                     await watcher.see()
                 async with asyncio.timeout(BACK_S):
                     for watcher in short:
