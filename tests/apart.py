@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import pytest
@@ -44,16 +44,25 @@ def _part() -> bool:
 
 def run_apart(main: Coroutine[Any, Any, None]) -> None:
     """``live.run`` in a network of its own."""
-    failures: list[BaseException] = []
 
     def work() -> None:
+        assert _part()
+        run(main)
+
+    in_a_thread(work)
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Do ``work`` in a thread, whose network may change without this one's, and raise what it raised."""
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
         try:
-            assert _part()
-            run(main)
+            work()
         except BaseException as failure:  # noqa: BLE001 - raised again below
             failures.append(failure)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=guarded)
     thread.start()
     thread.join()
     if failures:

@@ -8,7 +8,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from apart import needs_own_network
+from apart import in_a_thread, needs_own_network
 
 _NEWNET: Final = 0x40000000
 _READY_S: Final = 10.0
@@ -55,25 +54,17 @@ class Host:
 
     def run(self, main: Coroutine[Any, Any, None], limit_s: float) -> None:
         """Run ``main`` as if on it, in a thread, for ``limit_s`` at most."""
-        failures: list[BaseException] = []
 
         async def bounded() -> None:
             async with asyncio.timeout(limit_s):
                 await main
 
         def work() -> None:
-            try:
-                with self._network().open() as network:
-                    assert ctypes.CDLL(None).setns(network.fileno(), _NEWNET) == 0
-                asyncio.run(bounded())
-            except BaseException as failure:  # noqa: BLE001 - raised again below
-                failures.append(failure)
+            with self._network().open() as network:
+                assert ctypes.CDLL(None).setns(network.fileno(), _NEWNET) == 0
+            asyncio.run(bounded())
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
+        in_a_thread(work)
 
     def close(self) -> None:
         """Of itself; what runs on it has to end by itself."""

@@ -3,6 +3,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from heads import look_at_head
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX
@@ -10,8 +11,6 @@ from lhm_runtime.reconstruction.anatomy import Part, study
 from lhm_runtime.reconstruction.curtain import hang_hair
 from lhm_runtime.reconstruction.hair import Head, fill_hair, find_hair, on_scalp, streaks, under_hair
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
-from lhm_runtime.reconstruction.view import View
-from lhm_runtime.types import Landmarks, SmplxPose
 
 SIZE, FOCAL, AWAY = 400, 800.0, 1.2
 SKIN, SHIRT, HAIR, WALL = (0.85, 0.65, 0.55), (0.2, 0.6, 0.3), (0.15, 0.1, 0.08), (0.6, 0.6, 0.6)
@@ -32,21 +31,7 @@ def photograph(body, rest, hem_m):
     """A head from the front whose hair hangs beside it down to so far below the eyes; nothing hangs at 0."""
     anatomy = study(body)
     eyes = rest[np.concatenate([anatomy.left_eye, anatomy.right_eye])].mean(axis=0)
-    turn = np.diag([1.0, -1, -1])
-    T = np.tile(np.concatenate([turn, (np.array([0, 0, AWAY]) - turn @ eyes)[:, None]], axis=1), (55, 1, 1))
-    view = View(
-        rgb=np.tile(np.float32(WALL), (SIZE, SIZE, 1)),
-        alpha=np.zeros((SIZE, SIZE), np.float32),
-        focal=np.array([FOCAL, FOCAL]),
-        centre=np.array([SIZE / 2, SIZE / 2]),
-        scale=1.0,
-        landmarks=Landmarks(0.0, (SIZE, SIZE)),
-        pose=SmplxPose(np.zeros((55, 3), np.float32), np.zeros(3, np.float32), np.zeros(52, np.float32), 0.0),
-        linear=np.tile(turn, (len(rest), 1, 1)),
-        offset=np.tile(T[0, :, 3], (len(rest), 1)),
-        smile=np.zeros_like(rest),
-        zero_to_camera=T,
-    )
+    view = look_at_head(rest, eyes, SIZE, FOCAL, AWAY, rgb=WALL, alpha=0)
     mesh = draw_mesh(view.project(view.posed(rest)), anatomy.faces, SIZE, SIZE, two_sided=True)
     scalp = on_scalp(rest, ~anatomy.face & (anatomy.part == Part.HEAD), body, anatomy)
     corner = anatomy.faces[np.maximum(mesh.face, 0), 0]

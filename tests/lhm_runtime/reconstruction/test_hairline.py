@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from heads import look_at_head
 
 from lhm_runtime.body.body_model import BodyModel
-from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.reconstruction.anatomy import Part, study
 from lhm_runtime.reconstruction.builtin_person.figure import widest_stretch
 from lhm_runtime.reconstruction.discs import sample_normals, spread
@@ -12,8 +12,6 @@ from lhm_runtime.reconstruction.filling import Surface
 from lhm_runtime.reconstruction.hair import HairImage
 from lhm_runtime.reconstruction.hairline import falls_over
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
-from lhm_runtime.reconstruction.view import View
-from lhm_runtime.types import Landmarks, SmplxPose
 
 SIZE, FOCAL, AWAY = 400, 800.0, 1.2
 
@@ -23,21 +21,7 @@ def seen_from_the_front():
     body = BodyModel.default()
     anatomy, rest = study(body), body.v_template.astype(np.float64)
     eyes = rest[np.concatenate([anatomy.left_eye, anatomy.right_eye])].mean(axis=0)
-    turn = np.diag([1.0, -1, -1])
-    T = np.tile(np.concatenate([turn, (np.array([0, 0, AWAY]) - turn @ eyes)[:, None]], axis=1), (55, 1, 1))
-    view = View(
-        rgb=np.full((SIZE, SIZE, 3), 0.5, np.float32),
-        alpha=np.ones((SIZE, SIZE), np.float32),
-        focal=np.array([FOCAL, FOCAL]),
-        centre=np.array([SIZE / 2, SIZE / 2]),
-        scale=1.0,
-        landmarks=Landmarks(0.0, (SIZE, SIZE)),
-        pose=SmplxPose(np.zeros((55, 3), np.float32), np.zeros(3, np.float32), np.zeros(52, np.float32), 0.0),
-        linear=np.tile(turn, (len(rest), 1, 1)),
-        offset=np.tile(T[JOINT_INDEX["head"], :, 3], (len(rest), 1)),
-        smile=np.zeros_like(rest),
-        zero_to_camera=T,
-    )
+    view = look_at_head(rest, eyes, SIZE, FOCAL, AWAY, rgb=(0.5, 0.5, 0.5), alpha=1)
     mesh = draw_mesh(view.project(view.posed(rest)), anatomy.faces, SIZE, SIZE, two_sided=True)
     samples = spread(rest, np.zeros(len(rest)), 6000, widest_stretch(body, rest, anatomy.faces), body, anatomy)
     surface = Surface.of(samples, rest, body, anatomy)

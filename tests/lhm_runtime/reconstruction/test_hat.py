@@ -3,14 +3,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from heads import look_at_head
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import study
 from lhm_runtime.reconstruction.hair import Head
 from lhm_runtime.reconstruction.hat import find_brim, keep_below, lay_brim, take_off
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
-from lhm_runtime.reconstruction.view import View
-from lhm_runtime.types import Landmarks, SmplxPose
 
 SIZE, FOCAL, AWAY = 400, 600.0, 1.2
 SKIN, STRAW, WALL = (0.85, 0.65, 0.55), (0.75, 0.6, 0.4), (0.3, 0.4, 0.6)
@@ -22,21 +21,7 @@ def seen_from_the_front():
     """A head from the front, as a mesh sees it, without a hat."""
     body = BodyModel.default()
     anatomy, rest = study(body), body.v_template.astype(np.float64)
-    turn = np.diag([1.0, -1, -1])
-    offset = np.array([0, 0, AWAY]) - turn @ Head.of(rest, anatomy).axis
-    view = View(
-        rgb=np.tile(np.float32(WALL), (SIZE, SIZE, 1)),
-        alpha=np.zeros((SIZE, SIZE), np.float32),
-        focal=np.array([FOCAL, FOCAL]),
-        centre=np.array([SIZE / 2, SIZE / 2]),
-        scale=1.0,
-        landmarks=Landmarks(0.0, (SIZE, SIZE)),
-        pose=SmplxPose(np.zeros((55, 3), np.float32), np.zeros(3, np.float32), np.zeros(52, np.float32), 0.0),
-        linear=np.tile(turn, (len(rest), 1, 1)),
-        offset=np.tile(offset, (len(rest), 1)),
-        smile=np.zeros_like(rest),
-        zero_to_camera=np.tile(np.concatenate([turn, offset[:, None]], axis=1), (55, 1, 1)),
-    )
+    view = look_at_head(rest, Head.of(rest, anatomy).axis, SIZE, FOCAL, AWAY, rgb=WALL, alpha=0)
     mesh = draw_mesh(view.project(view.posed(rest)), anatomy.faces, SIZE, SIZE, two_sided=True)
     rgb = np.where(mesh.covered[:, :, None], np.float32(SKIN), view.rgb)
     return replace(view, rgb=rgb, alpha=mesh.covered.astype(np.float32)), mesh, rest, anatomy
