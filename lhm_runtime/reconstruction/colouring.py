@@ -185,8 +185,9 @@ def find_spill(
             spilt[at[mine < 0.07]] = False
             if other_palette is None:
                 continue
-            theirs = _unlikeness(rgb[at], other_palette)
-            spilt[at] |= (mine > 2.5 * theirs + 0.04) & (mine > 0.16)
+            strange = mine > 0.16
+            theirs = _unlikeness(rgb[at[strange]], other_palette)
+            spilt[at[strange]] |= mine[strange] > 2.5 * theirs + 0.04
     return spilt
 
 

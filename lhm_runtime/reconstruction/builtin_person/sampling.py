@@ -12,8 +12,14 @@ from lhm_runtime.errors import InvalidInputError
 OVERSAMPLING = 4
 """Candidates per sample that ``thin`` needs to space the samples well."""
 
+_RADII = (0.86, 0.82, 0.78, 0.74, 0.70, 0.64, 0.56, 0.4, 0.0)
+"""Spacings between darts, from round to round."""
+
 _NEIGHBOURS = 14
-"""Candidates looked at around each: a disc of 0.86 spacings holds 9 at this oversampling."""
+"""Candidates looked at around each: a disc of the first radius holds 9 at this oversampling."""
+
+_GROUPS = 8
+"""Of candidates with about the same spacing."""
 
 _SIGMA_PER_SPACING = 0.72
 """Discs of opacity 0.95 this wide leave about 1 % of the light through between Poisson-disc samples."""
@@ -139,11 +145,10 @@ def thin(candidates: Samples, count: int, seed: int) -> Samples:
         raise InvalidInputError(f"{total} candidates cannot give {count} samples; scatter more")
     spacing = candidates.spacing * np.sqrt(total / count)
     place = np.concatenate([candidates.points, _SHEET_GAP * candidates.normals], axis=1)
-    reach, near = (np.asarray(found) for found in cKDTree(place).query(place, k=min(_NEIGHBOURS, total)))
-    reach[near == np.arange(total)[:, None]] = np.inf
+    near, reach = _find_rivals(place, _RADII[0] * spacing)
     priority = np.random.default_rng(seed).permutation(total)
     taken, free = np.zeros(total, bool), np.zeros(total, bool)
-    for radius in (0.86, 0.82, 0.78, 0.74, 0.70, 0.64, 0.56, 0.4, 0.0):
+    for radius in _RADII:
         at = np.flatnonzero(~taken)
         around, rivals = near[at], reach[at] < radius * spacing[at, None]
         while True:
@@ -158,6 +163,23 @@ def thin(candidates: Samples, count: int, seed: int) -> Samples:
             taken[at[priority[at] < bar][:left]] = True
     kept = np.flatnonzero(taken)
     return replace(candidates[kept], spacing=spacing[kept])
+
+
+def _find_rivals(
+    place: Float64[np.ndarray, "n d"], radius: Float64[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, "n k"], Float64[np.ndarray, "n k"]]:
+    """The nearest other places and how far they are; what lies beyond its radius is infinitely far, whichever it is."""
+    tree, total = cKDTree(place), len(place)
+    near = np.zeros((total, min(_NEIGHBOURS, total)), np.int64)
+    reach = np.full(near.shape, np.inf)
+    # a tree is searched far sooner within a bound, of which it takes one a call
+    for group in np.array_split(np.argsort(radius), _GROUPS):
+        if len(group):
+            within = radius[group[-1]]
+            reach[group], near[group] = tree.query(place[group], k=near.shape[1], distance_upper_bound=within)
+    none = np.isinf(reach) | (near == np.arange(total)[:, None])
+    near[none], reach[none] = 0, np.inf
+    return near, reach
 
 
 def cover(
