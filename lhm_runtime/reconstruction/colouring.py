@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.spatial import cKDTree
 
-from lhm_runtime.reconstruction.anatomy import HANDS, Anatomy, Part, smooth_along
+from lhm_runtime.reconstruction.anatomy import FEET, HANDS, Anatomy, Part, smooth_along
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples
 from lhm_runtime.reconstruction.mesh_image import MeshImage
 from lhm_runtime.reconstruction.view import View
@@ -16,9 +16,9 @@ from lhm_runtime.reconstruction.view import View
 _DEPTH_SLACK_M = 0.012
 _LEAST_COSINE = 0.12
 _RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _SHADE_COUNTS = 0.4, 24, 0.11, 0.4
-"""Where the head turns away like this, what is seen must be like one of the colours seen squarely nearby, of whose
-difference brightness counts for a share, as skin lies in shade: a fit a few millimetres off reads the collar on the
-jaw, hair on the cheek beyond the nose, and shadow on ears."""
+"""Where skin and clothes turn away like this, what is seen must be like one of the colours seen squarely nearby, of
+whose difference brightness counts for a share, as a rim lies in shade: a fit a few millimetres off reads the collar on
+the jaw, hair on the cheek beyond the nose, shadow on ears, and what shows between two legs on either of them."""
 _SKIN_COSINES = (0.15, 0.5)
 """Skin of the head is not believed where it turns away more than the first of these, fully from the second on."""
 _EDGE_PX, _EDGE_M = 1.2, 0.004
@@ -100,7 +100,7 @@ def observe(
     confidence = np.where(seen & head & ~hairy, np.clip((cosine - low) / (high - low), 0, 1), confidence)
     rgb = read_colours(view.extended, image[:, :2])
     shown = confidence > 0
-    confidence[_strange_rims(rgb, confidence, cosine, points, head & ~hairy)] = 0
+    confidence[_strange_rims(rgb, confidence, cosine, points, ~hairy)] = 0
     spilt = find_spill(rgb, shown, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
     return Observation(rgb, np.where(spilt, 0.0, confidence), cosine)
 
@@ -110,10 +110,10 @@ def _strange_rims(
     confidence: Float[np.ndarray, " n"],
     cosine: Float[np.ndarray, " n"],
     points: Float[np.ndarray, "n 3"],
-    head: Bool[np.ndarray, " n"],
+    judged: Bool[np.ndarray, " n"],
 ) -> Int64[np.ndarray, " k"]:
-    """Samples on the rims of the head whose colour is met nowhere near on what faces the camera."""
-    seen = head & (confidence > 0)
+    """Samples on rims whose colour is met nowhere near on what faces the camera."""
+    seen = judged & (confidence > 0)
     firm, rim = np.flatnonzero(seen & (cosine >= _RIM_COSINE)), np.flatnonzero(seen & (cosine < _RIM_COSINE))
     if len(firm) < _RIM_NEIGHBOURS or len(rim) == 0:
         return np.zeros(0, np.int64)
@@ -168,7 +168,8 @@ def find_spill(
         [cv2.distanceTransform((drawn != k).astype(np.uint8), cv2.DIST_L2, 3)[row, column] / scale for k in range(5)]
     )
     foreign = np.where(np.arange(5)[:, None] == limb, np.inf, apart)
-    core = seen & ~beside & (foreign.min(axis=0) > 0.03)
+    # shoes may well look like hands, and tell nothing of trousers
+    core = seen & ~beside & (foreign.min(axis=0) > 0.03) & ~np.isin(part, FEET)
     core |= seen & np.isin(part, HANDS)
     palette = {k: _palette(rgb[core & ((limb == k) | (face & (k in _ARM_LIMBS)))]) for k in range(5)}
     spilt: np.ndarray = beside & seen
@@ -177,7 +178,9 @@ def find_spill(
             # between trunk and legs there is no gap to see across, and a neck is as bare as a face
             if other == own or {own, other} == {_LEGS, _TRUNK} or _HEAD in {own, other}:
                 continue
-            at = np.flatnonzero(seen & (limb == own) & (apart[other] < _SPILL_REACH_M) & ~np.isin(part, HANDS))
+            at = np.flatnonzero(
+                seen & (limb == own) & (apart[other] < _SPILL_REACH_M) & ~np.isin(part, (*HANDS, *FEET))
+            )
             own_palette, other_palette = palette[own], palette[other]
             if len(at) == 0 or own_palette is None:
                 continue

@@ -20,6 +20,8 @@ _MIRROR_SHARE = 0.8
 _LIGHT_ROUNDS, _DARK, _MOST_RELIT = 40, 0.02, 4.0
 """Rings of the surface over which mean colours are taken for light, about 5 cm, the least light, and most that two
 sides differ by."""
+_SHADOW_DOUBT = 3.0
+"""How much more another light tells against the other side of a body than of a head."""
 _ENOUGH = 50
 """Seen samples that a part needs to be filled from itself."""
 _METRIC: dict[Part, tuple[float, float, float]] = {
@@ -107,11 +109,12 @@ def fill_unseen(
     target, source = unknown[mirrored], known[np.asarray(near)[mirrored]]
     light = _light(rgb, np.where(hairy, 0.0, confidence), surface, anatomy)
     head = np.isin(surface.part[target], (Part.HEAD, Part.NECK))
-    lighter = np.where(head[:, None], light[target] / light[source], 1.0)
-    # what is in another light tells less than what is near
-    doubt = np.square(np.log2(lighter.mean(axis=1, keepdims=True)))
+    lighter = light[target] / light[source]
+    # what is in another light tells less than what is near, most of all in the shadow of an arm
+    doubt = np.where(head, 1.0, _SHADOW_DOUBT)[:, None] * np.square(np.log2(lighter.mean(axis=1, keepdims=True)))
     share = _MIRROR_SHARE * np.exp(-doubt)
-    guess[target] = share * rgb[source] * np.clip(lighter, 1 / _MOST_RELIT, _MOST_RELIT) + (1 - share) * guess[target]
+    relit = np.where(head[:, None], np.clip(lighter, 1 / _MOST_RELIT, _MOST_RELIT), 1.0)
+    guess[target] = share * rgb[source] * relit + (1 - share) * guess[target]
     for kind in (hairy & ~hat, hairy & hat):
         alike = unknown[kind[unknown]]
         if len(alike):

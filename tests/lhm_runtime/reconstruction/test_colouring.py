@@ -7,7 +7,8 @@ from scipy.spatial import cKDTree
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import Part, study
 from lhm_runtime.reconstruction.builtin_person.sampling import scatter
-from lhm_runtime.reconstruction.colouring import Observation, blend, match_exposure, read_colours
+from lhm_runtime.reconstruction.colouring import Observation, blend, find_spill, match_exposure, read_colours
+from lhm_runtime.reconstruction.mesh_image import MeshImage
 
 
 def observation(rgb, confidence):
@@ -99,3 +100,25 @@ def test_the_head_is_the_first_photos_where_it_shows_it(skin):
     first, other = (observation(np.full((len(across), 3), v), np.ones(len(across))) for v in (0.2, 0.8))
     rgb = blend([first, other], samples, np.ones(len(across), bool), anatomy).rgb
     np.testing.assert_allclose(rgb, 0.2, atol=1e-6)
+
+
+def test_a_hand_on_trousers_is_not_taken_for_the_shoes_colour(skin):
+    """Legs fill the left half of a picture, an arm the right one; leather shoes look like the hand."""
+    _, anatomy, _ = skin
+    rng, count = np.random.default_rng(0), 2000
+    part = rng.choice([Part.LEFT_LEG, Part.LEFT_FOOT, Part.RIGHT_ARM, Part.RIGHT_HAND], count, p=[0.5, 0.1, 0.3, 0.1])
+    legs = np.isin(part, (Part.LEFT_LEG, Part.LEFT_FOOT))
+    xy = np.stack(
+        [np.where(legs, rng.uniform(0, 50, count), rng.uniform(50, 100, count)), rng.uniform(0, 60, count)], 1
+    )
+    xy[part == Part.LEFT_FOOT, 0] /= 10
+    tone, cloth = np.array([0.6, 0.4, 0.35]), np.array([0.05, 0.05, 0.06])
+    rgb = np.where(np.isin(part, (Part.LEFT_LEG, Part.RIGHT_ARM))[:, None], cloth, tone)
+    printed = (part == Part.LEFT_LEG) & (xy[:, 0] > 47)
+    rgb[printed] = tone
+    rgb += 0.01 * rng.standard_normal(rgb.shape)
+    first = [np.flatnonzero(anatomy.part[anatomy.faces[:, 0]] == p)[0] for p in (Part.LEFT_LEG, Part.RIGHT_ARM)]
+    drawn = MeshImage(np.repeat(np.int32([first]), 50, axis=1).repeat(60, axis=0), np.ones((60, 100), np.float32))
+    yes, no = np.ones(count, bool), np.zeros(count, bool)
+    spilt = find_spill(rgb, yes, no, xy, part.astype(np.int64), no, drawn, 200.0, anatomy)
+    np.testing.assert_array_equal(spilt, printed)

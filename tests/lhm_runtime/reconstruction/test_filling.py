@@ -139,6 +139,20 @@ def test_a_cheek_in_the_shade_goes_on_in_the_shade(surface, dressed, body):
     np.testing.assert_allclose(np.median(filled[cheek], axis=0), 0.4 * np.array(SKIN), atol=0.08)
 
 
+def test_the_shadow_of_an_arm_is_not_what_a_hand_hides(surface, dressed, body):
+    """A hand hides some of one thigh, and the other lies in its arm's shadow: trousers are what they are around it."""
+    front = surface.samples.normals[:, 2] > 0.2
+    legs = np.isin(surface.part, (Part.LEFT_LEG, Part.RIGHT_LEG))
+    aside = np.abs(surface.template - np.median(surface.template[surface.part == Part.LEFT_LEG], axis=0) * [0, 1, 1])
+    thigh = legs & front & (aside[:, 1] < 0.3)
+    rgb = dressed.copy()
+    rgb[thigh & (surface.part == Part.RIGHT_LEG)] *= 0.2
+    hidden = thigh & (surface.part == Part.LEFT_LEG) & (aside[:, 1] < 0.06)
+    filled = fill(rgb, front & ~hidden, surface, body)
+    assert hidden.sum() > 20
+    np.testing.assert_allclose(np.median(filled[hidden], axis=0), JEANS, atol=0.06)
+
+
 def test_a_collar_is_higher_behind_than_in_front(surface, dressed, body):
     rgb = dressed.copy()
     neck, seen = surface.part == Part.NECK, surface.samples.normals[:, 2] > 0.2
