@@ -27,7 +27,7 @@ test: $(VENV)/developer $(VENV)/browser $(VENV)/broker $(VENV)/turn $(VENV)/sfu 
 	@sh tools/with_node.sh npm run --silent check
 	@sh tools/with_node.sh npm test --silent
 	$(BIN)/hadolint deploy/Dockerfile deploy/services.Dockerfile
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/developer
 	$(BIN)/lhm-live bench rasterizer

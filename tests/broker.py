@@ -95,7 +95,7 @@ async def publish(port: int, name: str, degrees: float, rate_hz: float = 60.0) -
     assert myself is not None
     while not myself.cancelling():  # a client that cannot say goodbye raises MqttError in the place of the cancellation
         with contextlib.suppress(MqttError):
-            async with rig(port, name) as client:
+            async with rig(port, name, timeout=1.0) as client:  # aiomqtt waits for brokers that are gone
                 while not myself.cancelling():  # Python 3.11 swallows one now and then (wait_for)
                     await client.publish(f"lhm-live/default/{name}/pose", bones(sequence, arms))
                     sequence += 1

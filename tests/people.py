@@ -24,11 +24,14 @@ def waving() -> MotionSequence:
     return wave(4.0, 15.0, person().expression_names)
 
 
+@cache
 def picture_of_person(frame: int = 0, framing: Framing = "full", width: int = 360, height: int = 640) -> np.ndarray:
-    """RGB of the person at ``frame`` of a wave, uint8 [height, width, 3]; the camera stays."""
+    """RGB of the person at ``frame`` of a wave, uint8 [height, width, 3], not to be written to; the camera stays."""
     avatar, motion = person(), waving()
     first, pose = (joint_matrices(motion.pose(i), avatar.rest_joints) for i in (0, frame))
     joints = np.einsum("jab,jb->ja", first[..., :3], avatar.rest_joints) + first[..., 3]
     camera = frame_person(joints, framing, width, height)
     with Renderer(avatar) as renderer:
-        return renderer.render(pose, motion.expression[frame], camera, pixel_format="rgb", background=BACKGROUND)
+        rgb = renderer.render(pose, motion.expression[frame], camera, pixel_format="rgb", background=BACKGROUND)
+    rgb.setflags(write=False)
+    return rgb

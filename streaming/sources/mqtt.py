@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
-from aiomqtt import Client, Message, MqttError, ProtocolVersion
+from aiomqtt import Client, Message, MqttCodeError, MqttError, ProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from structlog.stdlib import get_logger
@@ -44,6 +44,15 @@ _MOST_RIGS = 100
 _log = get_logger(__name__)
 
 
+class _Client(Client):
+    """Fails at once where the broker hangs up before it has let us in; aiomqtt 2.5 waits for the whole timeout."""
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        if not self._connected.done():  # as one does that is stopping, or what forwards the port of one not yet there
+            self._connected.set_exception(MqttCodeError(reason_code, "hung up"))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+
 @dataclass(frozen=True, slots=True)
 class Broker:
     """Where a broker is, and how to be let in."""
@@ -63,7 +72,7 @@ class Broker:
         """A connection to it, not yet open."""
         limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         limits.MaximumPacketSize = 2 * MAX_TEXT_BYTES  # larger ones the broker keeps to itself
-        return Client(
+        return _Client(
             self.host,
             self.port,
             username=self.username,

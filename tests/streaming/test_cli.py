@@ -183,7 +183,7 @@ def test_whoever_stops_it_finds_nothing_left(
     command = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     command += "from streaming.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", command, "render", avatar_file, "--seconds", "300", "-o", tmp_path / name],
+        [sys.executable, "-c", command, "render", avatar_file, "--seconds", "60", "-o", tmp_path / name],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,

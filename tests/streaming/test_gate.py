@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live import LiveServer, hear, live_server, run
+from live import TRUSTS_NOBODY, LiveServer, hear, live_server, run
 from starlette.routing import Mount
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -42,7 +42,9 @@ async def guarded(folder: Path, avatar: Avatar, **access: Any) -> AsyncIterator[
 
 
 def stranger(server: LiveServer, **headers: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=server.address, timeout=20.0, trust_env=False, headers=headers)
+    return httpx.AsyncClient(
+        base_url=server.address, timeout=20.0, trust_env=False, verify=TRUSTS_NOBODY, headers=headers
+    )
 
 
 def all_routes(routes: list[Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -62,7 +62,7 @@ def test_a_photo_becomes_an_avatar_and_a_sheet(tmp_path: Path) -> None:
 
 def test_the_avatar_goes_beside_the_photo(tmp_path: Path) -> None:
     photo = tmp_path / "me.png"
-    Image.open(PERSON).save(photo)
+    Image.open(PERSON).reduce(2).save(photo)
     result = run(photo, "--count", "10000")
     assert result.exit_code == 0, result.output
     assert load_avatar(tmp_path / "me.avatar").metadata.reconstructor.startswith("projection")

@@ -72,8 +72,9 @@ def folder(tmp_path: Path, avatar: Avatar) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["serve", "demo"])
+@pytest.mark.parametrize(
+    ("command", "how"), [("serve", signal.SIGINT), ("serve", signal.SIGTERM), ("demo", signal.SIGTERM)]
+)
 def test_it_serves_until_it_is_stopped(folder: Path, command: str, how: signal.Signals) -> None:
     with started(folder, command=command) as (process, address):
         assert address.startswith("http://localhost:")
@@ -94,8 +95,11 @@ def test_the_demo_takes_another_port_and_says_so(folder: Path) -> None:
         with started(folder, "--config", str(settings), command="demo", port=None) as (process, address):
             other = int(address.rpartition(":")[2])
             assert port < other <= port + 20
+            assert httpx.get(f"{address}/healthz", trust_env=False).text == "ok\n"
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=20)
+            assert "Traceback" not in errors
+            assert process.returncode == 0
             assert f"port {port} is taken: using {other}" in errors
 
 

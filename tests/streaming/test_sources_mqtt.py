@@ -245,6 +245,30 @@ def test_a_goodbye_that_fails_ends_the_source_all_the_same(tmp_path: Path, monke
     run(main())
 
 
+def test_a_broker_that_hangs_up_before_it_let_us_in_is_tried_again_at_once(tmp_path: Path) -> None:
+    """As a starting one does, or what forwards its port."""
+    hung_up = 0
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal hung_up
+        hung_up += 1
+        writer.close()
+
+    async def main() -> None:
+        with run_broker(tmp_path) as broker:
+            async with listen(broker) as source:
+                broker.stop()
+                async with await asyncio.start_server(hang_up, "127.0.0.1", broker.port):
+                    await until(lambda: hung_up >= 3)
+                    with pytest.raises(BackendError, match="cannot be used"):
+                        async with asyncio.timeout(2.0), listen(broker):
+                            pass
+                await asyncio.to_thread(broker.start)
+                await until(lambda: source.connections == 2)
+
+    run(main())
+
+
 def test_no_broker_is_said_at_once() -> None:
     async def main() -> None:
         with pytest.raises(BackendError, match=r"127\.0\.0\.1:9 cannot be used.*mqtt in the settings"):

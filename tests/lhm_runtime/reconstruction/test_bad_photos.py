@@ -50,7 +50,7 @@ def outcome(path: Path, models: StillModels) -> str:
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:
-    return rgb.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    return rgb[::2, ::2].mean(axis=2, keepdims=True).repeat(3, axis=2)
 
 
 def silhouette(rgb: np.ndarray) -> np.ndarray:
