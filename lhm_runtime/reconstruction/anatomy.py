@@ -12,6 +12,7 @@ from scipy.sparse.linalg import splu
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_NAMES
 from lhm_runtime.reconstruction.builtin_person.figure import ring_average
+from lhm_runtime.reconstruction.landmark_anchors import embed_face
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 
 
@@ -215,12 +216,13 @@ def _sparing_order(pattern: sp.csr_array) -> Int64[np.ndarray, " n"]:
 
 
 def _landmark_matrix(body: BodyModel) -> sp.csr_array | None:
-    if body.mediapipe_faces_idx is None or body.mediapipe_bary_coords is None:
+    embedding = embed_face(body)
+    if embedding is None:
         return None
-    corners = body.faces[body.mediapipe_faces_idx].astype(np.int64)
+    corners, bary = embedding
     marks = len(corners)
     return sp.csr_array(
-        (body.mediapipe_bary_coords.astype(np.float64).ravel(), (np.repeat(np.arange(marks), 3), corners.ravel())),
+        (bary.ravel(), (np.repeat(np.arange(marks), 3), corners.ravel())),
         shape=(marks, len(body.v_template)),
     )
 

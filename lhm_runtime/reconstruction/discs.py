@@ -1,5 +1,6 @@
 """Where the Gaussians of a projected person lie, and how they lie on the surface."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,10 @@ _EYES, _LIPS = 3.0, 2.0
 _NEIGHBOURS = 5
 _SIGMA_PER_GAP = 0.64
 _SIZES_M = (0.0008, 0.02)
+BLINKS = ("eyeBlinkRight", "eyeBlinkLeft")
+"""The person's right first, as in the rings of landmarks."""
+_UNFOLDED, _LID_SIGMA_PER_GAP, _LARGEST_LID_M = 1.5, 0.8, 0.0025
+"""Skin is a lid's where it becomes so much larger when the eyes are shut; deviations of its discs."""
 _FLAT = np.array([1.0, 1.0, 0.25])
 """Sizes of a disc along and across the surface."""
 
@@ -42,7 +47,7 @@ def spread(
     """
     outer = np.flatnonzero(anatomy.outer)
     faces = anatomy.faces[outer]
-    area = _vertex_area(rest, faces)
+    area = vertex_area(rest, faces)
     weight = np.where(pixels > 0, _SEEN, 1.0)
     if body.mediapipe_faces_idx is not None:
         weight[np.unique(body.faces[body.mediapipe_faces_idx])] *= _FACE
@@ -71,12 +76,34 @@ def lay_discs(
     rest: Float[np.ndarray, "v 3"],
     rgb: Float[np.ndarray, "n 3"],
     stretch: Float[np.ndarray, " v"],
+    body: BodyModel,
     anatomy: Anatomy,
 ) -> Patch:
-    """Discs of these colours at the samples, flat on the surface and large enough to close it."""
+    """Discs of these colours at the samples, flat on the surface and large enough to close it.
+
+    Discs neither turn nor grow with expressions: lids, which are folded away at rest, lie as they do with the eyes
+    shut, and are as large as that needs.
+    """
     normals = sample_normals(rest, samples, anatomy)
     sizes = disc_sizes(samples, normals, stretch, anatomy)
+    shut = express(rest, body, BLINKS)
+    unfolded = vertex_area(shut, anatomy.faces) / np.maximum(vertex_area(rest, anatomy.faces), 1e-12)
+    lids = np.flatnonzero(samples.interpolate(anatomy.faces, unfolded) > _UNFOLDED)
+    if len(lids) > _NEIGHBOURS:
+        there = samples[lids].interpolate(anatomy.faces, shut)
+        gaps = np.asarray(cKDTree(there).query(there, k=_NEIGHBOURS + 1)[0])[:, 1:].mean(axis=1)
+        sizes[lids] = np.maximum(sizes[lids], np.minimum(_LID_SIGMA_PER_GAP * gaps, _LARGEST_LID_M))
+        normals[lids] = sample_normals(shut, samples[lids], anatomy)
     return replace(cover(samples, normals, rgb, thickness=1.0), scales=sizes[:, None] * _FLAT)
+
+
+def express(
+    rest: Float[np.ndarray, "v 3"], body: BodyModel, names: Sequence[str], amount: float = 1.0
+) -> Float64[np.ndarray, "v 3"]:
+    """Vertices with these expressions on, as far as the body has them."""
+    columns = [body.expression_names.index(name) for name in names if name in body.expression_names]
+    moved: np.ndarray = rest + amount * body.expression_directions[:, :, columns].astype(np.float64).sum(axis=2)
+    return moved
 
 
 def disc_sizes(
@@ -96,7 +123,7 @@ def disc_sizes(
     return np.clip(size * samples.interpolate(anatomy.faces, stretch) ** 0.5, *_SIZES_M)
 
 
-def _vertex_area(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]) -> Float64[np.ndarray, " v"]:
+def vertex_area(vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]) -> Float64[np.ndarray, " v"]:
     """A third of the area of the triangles around each vertex, square metres."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6

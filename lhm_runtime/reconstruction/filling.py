@@ -41,6 +41,8 @@ _FAR_M = (0.04, 0.12)
 """Further than this from all that is seen of it, a limb has the colour of the end that is seen, not of its border."""
 _END = 0.4
 """Share of what is seen of a limb that is its end."""
+_REAR = 0.3
+"""Share of the scalp in view, furthest back, that is hair where there is any."""
 _STRIDE = 5
 """One in so many unseen samples is filled from its surroundings; the others follow these."""
 _SHOE = 0.5
@@ -243,11 +245,11 @@ def _hair(
         seen = head[template[head, 1] > np.quantile(template[head, 1], 0.85)] if len(head) > _ENOUGH else known
     skin = known[surface.face[known]]
     if len(skin) > _ENOUGH and len(seen) > 2 * _ENOUGH:  # bare foreheads, temples and ears are no hair
-        height = template[seen, 1]
-        tone, typical = np.median(rgb[skin], axis=0), np.median(rgb[seen[height > np.quantile(height, 0.6)]], axis=0)
+        ahead = template[seen, 2]
+        tone, typical = np.median(rgb[skin], axis=0), np.median(rgb[seen[ahead < np.quantile(ahead, _REAR)]], axis=0)
         if np.linalg.norm(typical - tone) > _SAME_MATERIAL:
-            like = np.linalg.norm(rgb[seen] - typical, axis=1) < np.linalg.norm(rgb[seen] - tone, axis=1)
-            seen = seen[like] if like.sum() > _ENOUGH else seen
+            like = np.linalg.norm(rgb[seen] - typical, axis=1) - np.linalg.norm(rgb[seen] - tone, axis=1)
+            seen = seen[np.argsort(like, kind="stable")[: max(_ENOUGH, np.count_nonzero(like < 0))]]
     head = Head.of(surface.rest, anatomy)
     return fill_hair(rgb[seen], surface.samples.points[seen], surface.samples.points[hair], head)
 

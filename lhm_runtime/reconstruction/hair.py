@@ -19,6 +19,8 @@ _PALETTE, _LEAST_PALETTE, _STRAYS = 150, 60, 0.05
 """Colours that stand for hair, skin and clothes; how many pixels tell them; the share of them that may be another's."""
 _OWN_M = 0.006
 """Nearer to the matte's border than this a pixel is partly the background's."""
+_OUTER = 0.2
+"""Share of the scalp in view, next to the outline, that is hair where there is any: short hair shows nowhere else."""
 _SHADES, _BARE = (1.0, 0.8, 0.65, 0.5), 0.7
 """Skin may lie in shade, in times of its brightness; before face and neck, hair must be this much more like hair."""
 _SCALP, _FACE, _TRUNK = 1, 2, 3
@@ -138,18 +140,19 @@ def find_hair(view: View, mesh: MeshImage, body: BodyModel, anatomy: Anatomy) ->
     step = max(1, round(scale / _COARSE_PX_PER_M))
     every = np.s_[step // 2 :: step, step // 2 :: step]
     drawn, colours = mesh.face[every], view.extended[every]
-    own = cv2.distanceTransform((view.alpha[every] > _SURE).astype(np.uint8), cv2.DIST_L2, 3) * step > _OWN_M * scale
+    deep = cv2.distanceTransform((view.alpha[every] > _SURE).astype(np.uint8), cv2.DIST_L2, 3) * step
+    own = deep > _OWN_M * scale
     scalp = on_scalp(body.v_template.astype(np.float64), ~anatomy.face & (anatomy.part == Part.HEAD), body, anatomy)
     kinds = np.select([scalp, anatomy.face, anatomy.part == Part.TORSO], [_SCALP, _FACE, _TRUNK], 0)
     corner = anatomy.faces[np.maximum(drawn, 0), 0]
     kind, part = (np.where(drawn >= 0, of[corner], -1) for of in (kinds, anatomy.part))
     on_head = kind == _SCALP
     skin, clothes = (_thin(colours[(kind == k) & own]) for k in (_FACE, _TRUNK))
-    seen = colours[on_head & own]
+    seen, deep = colours[on_head & own], deep[on_head & own]
     if min(len(seen), len(skin)) < _LEAST_PALETTE:
         return None
     tone = np.median(skin, axis=0)
-    typical = np.median(seen[: len(seen) // 2], axis=0)  # above foreheads
+    typical = np.median(seen[deep <= np.quantile(deep, _OUTER)], axis=0)  # round foreheads, bare or not
     hair = _thin(seen[_nearer(seen, typical, tone)])
     skin = skin[_nearer(skin, tone, typical)]  # hair falls over faces
     if len(hair) < _LEAST_PALETTE or np.linalg.norm(typical - tone) < _APART:

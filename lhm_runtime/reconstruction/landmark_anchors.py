@@ -6,11 +6,13 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
+from scipy.sparse.csgraph import connected_components
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX, NUM_JOINTS, PARENTS
 from lhm_runtime.body.kinematics import forward_kinematics
 from lhm_runtime.motion.landmark_points import FINGER_STARTS, body_points_at_rest, finger_bones_at_rest
+from lhm_runtime.reconstruction.builtin_person.figure import ring_average
 
 MOST_BETAS: Final = 16
 """Shape coefficients that are fitted at most: what landmarks and outlines can tell is in the first ones."""
@@ -25,6 +27,10 @@ _EVERY_FACE_POINT = 9
 _FACE_CONTOURS = [33, 133, 362, 263, 1, 4, 61, 291, 0, 17, 152, 10, 234, 454, 127, 356, 93, 323, 58, 288]
 _FACE_OUTLINE = [172, 397, 136, 365, 150, 379]
 _FACE_OVAL_POINTS = 468
+_LOWER_LIP = {95: 96, 88: 89, 178: 179, 87: 86, 14: 15, 317: 316, 402: 403, 318: 319, 324: 325}
+"""Points of the lower lip's edge, and those just below, which are nowhere near the upper lip."""
+_JAW_COUNTS, _AHEAD_M = 0.3, 0.0007
+"""What the way that a jaw carries points counts for in how far apart they are; the foremost of what is this near."""
 
 # bone each left body point is rigid to; a joint is where the bone above it ends
 _BONES = {
@@ -95,6 +101,34 @@ class PosedAnchors:
     points: Float64[np.ndarray, "p 3"]
     """World, metres."""
     T_world_joint: Float64[np.ndarray, "55 4 4"]
+
+
+@lru_cache(maxsize=4)
+def embed_face(body: BodyModel) -> tuple[Int64[np.ndarray, "m 3"], Float64[np.ndarray, "m 3"]] | None:
+    """Vertices around each face point and their shares; None where the body has no embedding.
+
+    The lower lip's edge is moved there: found in a picture of the face from the front, it came to lie on tongue and
+    upper lip in the body's file. It goes where it is seen, on skin that the jaw carries as far as what is below it,
+    which tells lips that touch apart.
+    """
+    if body.mediapipe_faces_idx is None or body.mediapipe_bary_coords is None:
+        return None
+    corners = body.faces[body.mediapipe_faces_idx].astype(np.int64)
+    bary = body.mediapipe_bary_coords.astype(np.float64)
+    vertices = body.v_template.astype(np.float64)
+    _, piece = connected_components(ring_average(body.faces.astype(np.int64), len(vertices)), directed=False)
+    skin = int(np.bincount(piece).argmax())
+    jaw = np.zeros(len(vertices))
+    if "jawOpen" in body.expression_names:
+        jaw = body.expression_directions[:, 1, body.expression_names.index("jawOpen")].astype(np.float64)
+    place = np.concatenate([vertices[:, :2], _JAW_COUNTS * jaw[:, None]], axis=1)
+    own = np.flatnonzero(piece == skin)
+    for point, like in _LOWER_LIP.items() if len(corners) >= _FACE_OVAL_POINTS else ():
+        seen = np.append((bary[point] @ place[corners[point]])[:2], bary[like] @ place[corners[like], 2])
+        apart = np.linalg.norm(place[own] - seen, axis=1)
+        near = own[apart < apart.min() + _AHEAD_M]
+        corners[point], bary[point] = near[vertices[near, 2].argmax()], (1, 0, 0)
+    return corners, bary
 
 
 def limb_anchors(rest_joints: Float[np.ndarray, "55 3"]) -> Anchors:
@@ -245,11 +279,11 @@ def _face_anchors(body: BodyModel, b: int) -> tuple[np.ndarray, np.ndarray, np.n
     count = 0 if body.mediapipe_faces_idx is None else len(body.mediapipe_faces_idx)
     chosen = np.unique([*range(0, _FACE_OVAL_POINTS, _EVERY_FACE_POINT), *_FACE_CONTOURS, *_FACE_OUTLINE])
     chosen = chosen[chosen < count]
-    if body.mediapipe_faces_idx is None or body.mediapipe_bary_coords is None:
+    embedding = embed_face(body)
+    if embedding is None:
         corners, bary = np.zeros((0, 3), np.int64), np.zeros((0, 3))
     else:
-        corners = body.faces[body.mediapipe_faces_idx[chosen]]
-        bary = body.mediapipe_bary_coords[chosen].astype(np.float64)
+        corners, bary = (part[chosen] for part in embedding)
 
     def on_surface(values: np.ndarray) -> np.ndarray:
         blended: np.ndarray = np.einsum("mk,mk...->m...", bary, values[corners])

@@ -1,9 +1,11 @@
 """From a soft silhouette to a matte that follows the picture's edges: GrabCut, then a guided filter.
 
 GrabCut (Rother et al. 2004) decides by colour in a band around the silhouette's border; the guided filter (He et al.
-2010) lets the result be as soft as the picture is there. Where the silhouette is unsure over more than a border, as of
-what is seen between hair and shoulder, the colours close by decide.
+2010) lets the result be as soft as the picture is there. What GrabCut takes for the person's though the silhouette is
+unsure of it, as of what is seen between hair and shoulder, must look like the person close by.
 """
+
+import math
 
 import cv2
 import numpy as np
@@ -17,19 +19,32 @@ _OUTSIDE_ABOVE_BAND = 0.3
 _SPECK = 0.01  # parts smaller than this share of the largest are dropped
 _ROUNDS = 2
 _EPSILON = 1e-4
-_DOUBTED = (0.05, 0.95)
-"""Between these the silhouette is unsure, as it is along every border."""
-_WIDER, _CLOSE = 1.6, 3.0
-"""A doubt is wider than so many borders; colours close to it are met within so many."""
+_CLOSE, _SMALLEST_TILE = 3.0, 6
+"""Colours close by are met within so many widths of the silhouette's unsure border; pixels that are asked together."""
+_STRAYS, _FEWEST = 4, 20
+"""Of the colours close by, fewer than this many may be the other's; fewer of them say nothing."""
+_DOUBTED, _WIDER = (0.05, 0.95), 1.6
+"""Between these the silhouette is unsure, as it is along every border; a doubt is wider than so many of them."""
 _BESIDE, _ENCLOSED = 1.5, 0.4
 """Within so many borders of a doubt at least such a share is the person's, where it is a corner that they enclose."""
-_STRAYS, _FEWEST, _MOSTLY = 4, 20, 0.6
-"""Of the colours close by, so many may be the other's; fewer say nothing; the share of a doubt that must look like what
-is behind for it to be that."""
+_ALIKE, _CLEARLY, _MOSTLY = 6.0, 2.0, 0.5
+"""Colours so near, of 255, are alike; so many times nearer is clearly nearer; the share that must look like what is
+behind for all to be that."""
 
 
-def refine_matte(rgb: UInt8[np.ndarray, "h w 3"], silhouette: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Alpha of the person, 0 to 1; zero everywhere when the silhouette is empty."""
+def refine_matte(
+    rgb: UInt8[np.ndarray, "h w 3"],
+    silhouette: Float32[np.ndarray, "h w"],
+    flesh: Bool[np.ndarray, "h w"] | None = None,
+) -> Float32[np.ndarray, "h w"]:
+    """Alpha of the person, 0 to 1; zero everywhere when the silhouette is empty.
+
+    Args:
+        rgb: the picture.
+        silhouette: where the person is, 0 to 1, soft where that is unsure.
+        flesh: where the person's own body surely is, as of ``draw_flesh``: it is not taken for background, and parts
+            that hang together with none of it are another's. Without it every large part is the person's.
+    """
     alpha = np.zeros_like(silhouette)
     box = _box_around(silhouette)
     if box is None:
@@ -41,6 +56,7 @@ def refine_matte(rgb: UInt8[np.ndarray, "h w 3"], silhouette: Float32[np.ndarray
     cut = _grab_cut(
         np.asarray(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), np.uint8),
         np.asarray(cv2.resize(soft, small), np.float32),
+        None if flesh is None else np.asarray(cv2.resize(flesh[box].astype(np.uint8), small)) > 0,
     )
     cut = np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
     filtered = _guided_filter(picture.astype(np.float32) / 255, cut, max(2, round(2 / scale)))
@@ -61,6 +77,13 @@ def keep_large_parts(mask: np.ndarray, share: float = _SPECK) -> np.ndarray:
     return kept
 
 
+def _keep_own_parts(inside: Bool[np.ndarray, "h w"], flesh: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The largest part, and those in which some of the person's flesh is."""
+    _, label, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
+    own = [1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))] if len(stats) > 1 else []
+    return inside & np.isin(label, [*own, *np.unique(label[flesh])])
+
+
 def _box_around(silhouette: np.ndarray) -> tuple[slice, slice] | None:
     inside = silhouette > _OUTSIDE_ABOVE_BAND
     if not inside.any():
@@ -73,7 +96,7 @@ def _box_around(silhouette: np.ndarray) -> tuple[slice, slice] | None:
     )
 
 
-def _grab_cut(picture: np.ndarray, soft: np.ndarray) -> Float32[np.ndarray, "h w"]:
+def _grab_cut(picture: np.ndarray, soft: np.ndarray, flesh: np.ndarray | None) -> Float32[np.ndarray, "h w"]:
     """0 or 1 for each pixel of the reduced picture."""
     body = keep_large_parts(soft > 0.5, 2 * _SPECK)
     radius = max(3, int(_BAND * max(soft.shape)))
@@ -98,12 +121,63 @@ def _grab_cut(picture: np.ndarray, soft: np.ndarray) -> Float32[np.ndarray, "h w
             cv2.GC_INIT_WITH_MASK,
         )
     inside = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-    inside = keep_large_parts(inside & ~_find_background(picture, soft, inside))
+    behind = _find_background(picture, soft, inside) | _find_enclosed(picture, soft, inside)
+    inside = keep_large_parts(inside & ~(behind if flesh is None else behind & ~flesh))
+    if flesh is not None:
+        inside = _keep_own_parts(inside, flesh)
     opened = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     return np.asarray(opened, np.float32)
 
 
 def _find_background(
+    picture: UInt8[np.ndarray, "h w 3"], soft: Float32[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """Where the silhouette is unsure, what is coloured as what is behind the person close by, not as the person is.
+
+    GrabCut has one set of colours for all of a person: it takes a bright window beside the head for the shirt.
+    """
+    height, width = soft.shape
+    half = (max(width // 2, 1), max(height // 2, 1))
+    share = _share_behind(
+        np.asarray(cv2.resize(picture, half, interpolation=cv2.INTER_AREA), np.float32),
+        np.asarray(cv2.resize(soft, half, interpolation=cv2.INTER_AREA), np.float32),
+        np.asarray(cv2.resize(inside.astype(np.uint8), half, interpolation=cv2.INTER_NEAREST)) > 0,
+    )
+    behind = np.asarray(cv2.resize(share, (width, height))) > _MOSTLY
+    return inside & (soft < _SURE_INSIDE) & behind
+
+
+def _share_behind(
+    colours: Float32[np.ndarray, "h w 3"], soft: Float32[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w"]:
+    """Around each pixel, the share of what is unsure there that is nearer in colour to what is behind; 0 of nothing."""
+    body = soft > 0.5
+    border = np.count_nonzero(body & (_distance(body) < 1.5))
+    if border == 0:
+        return np.zeros_like(soft)
+    width = np.count_nonzero((soft > _SURE_OUTSIDE) & (soft < _SURE_INSIDE)) / border
+    side, reach = max(round(width), _SMALLEST_TILE), math.ceil(_CLOSE * width)
+    doubt, ours = inside & (soft < _SURE_INSIDE), inside & (soft >= _SURE_INSIDE)
+    theirs = cv2.dilate((inside | body).astype(np.uint8), np.ones((3, 3), np.uint8)) == 0  # edges are of mixed colours
+    told, behind = np.zeros_like(soft), np.zeros_like(soft)
+    for top in range(0, soft.shape[0], side):
+        for left in range(0, soft.shape[1], side):
+            tile = np.s_[top : top + side, left : left + side]
+            asked = doubt[tile]
+            if not asked.any():
+                continue
+            around = np.s_[max(top - reach, 0) : top + side + reach, max(left - reach, 0) : left + side + reach]
+            known = [colours[around][kind[around]] for kind in (ours, theirs)]
+            if min(map(len, known)) < _FEWEST:
+                continue
+            to_ours, to_theirs = (np.ravel(cKDTree(kind).query(colours[tile][asked], k=[_STRAYS])[0]) for kind in known)
+            told[tile][asked] = 1
+            behind[tile][asked] = _CLEARLY * np.maximum(to_theirs, _ALIKE) < to_ours
+    window = (side, side)
+    return np.asarray(cv2.blur(behind, window) / np.maximum(cv2.blur(told, window), 1e-6), np.float32)
+
+
+def _find_enclosed(
     picture: UInt8[np.ndarray, "h w 3"], soft: Float32[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"]:
     """Wide doubts of the silhouette that are coloured as what is behind the person close by, not as the person is."""

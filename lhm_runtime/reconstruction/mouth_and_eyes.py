@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Float64
 from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
+from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.reconstruction.anatomy import Anatomy
 from lhm_runtime.reconstruction.builtin_person.features import make_eyes, make_teeth, teeth_depth
 from lhm_runtime.reconstruction.builtin_person.figure import Figure, vertex_normals
@@ -15,6 +16,7 @@ from lhm_runtime.reconstruction.builtin_person.sampling import OVERSAMPLING, Pat
 from lhm_runtime.reconstruction.builtin_person.shading import Rgb, mix, signed_distance, smoothstep
 from lhm_runtime.reconstruction.builtin_person.skin import EYE_LOWER, EYE_UPPER, LIPS_INNER
 from lhm_runtime.reconstruction.colouring import read_colours
+from lhm_runtime.reconstruction.eyelids import sink_behind_lids
 from lhm_runtime.reconstruction.view import View
 
 INSIDE_SHARE = 0.03
@@ -35,6 +37,8 @@ _LID_M, _LIP_M, _PARTED_M = 0.0008, 0.002, 0.0025
 """Marks are off by so much: what is nearer to an opening may show what is in it. Lips closer than this are shut."""
 _BEHIND_TEETH_M, _PALATE_M = 0.001, 0.012
 """The lining begins so far behind the teeth, and ends so far above the upper lip's edge."""
+_IRIS: Rgb = (0.30, 0.20, 0.14)
+"""Where no photo shows it: brown, as most people's."""
 _IRIS_M = 0.0062
 _EYE_SIZE = 0.93
 _LEAST_IRIS_PX, _LEAST_OPENING, _LEAST_SEEN = 2.5, 0.18, 8
@@ -57,7 +61,7 @@ def make_inside(
     assert anatomy.landmarks is not None  # noqa: S101 (project checked)
     figure = Figure(
         body=body,
-        look=Look(),
+        look=Look(iris=_IRIS),
         vertices=rest,
         normals=vertex_normals(rest, anatomy.faces),
         faces=anatomy.faces,
@@ -68,25 +72,27 @@ def make_inside(
         shade=np.ones(len(rest)),
     )
     eye_count, teeth_count = round(0.43 * count), round(0.14 * count)
-    eyes = concatenate([_sunk(eye) for eye in make_eyes(figure, eye_count)])
-    inside = concatenate(
-        [*make_teeth(figure, teeth_count), _line_mouth(figure, count - eye_count - teeth_count, anatomy)]
-    )
-    light = np.clip(tone.mean() / _TYPICAL_SKIN, 0.15, 1.1)
+    eyes = concatenate([_sunk(eye, rest, body, anatomy) for eye in make_eyes(figure, eye_count)])
+    teeth = concatenate(make_teeth(figure, teeth_count))
+    lining = _line_mouth(figure, count - eye_count - teeth_count, anatomy)
+    light = np.clip(tone.mean() / _TYPICAL_SKIN, 0.02, 1.2)
     colourful = np.clip(np.ptp(tone) / _TYPICAL_CHROMA, 0, 1)  # a black and white photo has grey lips
 
-    def lit(rgb: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
-        grey = rgb.mean(axis=1, keepdims=True)
-        toned: np.ndarray = light * (grey + colourful * (rgb - grey))
-        return toned
+    def lit(patch: Patch, light: float) -> Patch:
+        grey = patch.rgb.mean(axis=1, keepdims=True)
+        return replace(patch, rgb=light * (grey + colourful * (patch.rgb - grey)))
 
-    return replace(eyes, rgb=lit(eyes.rgb)), replace(inside, rgb=lit(inside.rgb))
+    # half of what makes skin dark is dye, which teeth and eyes have not
+    half = float(np.sqrt(light))
+    return lit(eyes, half), concatenate([lit(teeth, half), lit(lining, float(light))])
 
 
-def _sunk(eye: Patch) -> Patch:
-    """An eyeball a little smaller: draping leaves lids less exact than the body model's."""
+def _sunk(eye: Patch, rest: Float[np.ndarray, "v 3"], body: BodyModel, anatomy: Anatomy) -> Patch:
+    """An eyeball a little smaller and behind its lids: draping leaves them less exact than the body model's."""
     middle, _ = _ball(eye.means)
-    return replace(eye, means=middle + _EYE_SIZE * (eye.means - middle), scales=_EYE_SIZE * eye.scales)
+    means = middle + _EYE_SIZE * (eye.means - middle)
+    means[:, 2] -= sink_behind_lids(means, rest, body, anatomy)
+    return replace(eye, means=means, scales=_EYE_SIZE * eye.scales)
 
 
 def _line_mouth(figure: Figure, count: int, anatomy: Anatomy) -> Patch:
@@ -118,6 +124,13 @@ def in_openings(view: View, xy: Float[np.ndarray, "n 2"], scale: float) -> Bool[
     parted = np.ptp(marks[[_UPPER_LIP_MIDDLE, _LOWER_LIP_MIDDLE], 1]) > _PARTED_M * scale
     inside |= _within(xy, marks[_LIPS_RING], _LIP_M * scale) if parted else _within(xy, marks[_LIPS_RING])
     return inside
+
+
+def open_pixels(view: View) -> Bool[np.ndarray, " p"]:
+    """Pixels that show eyes and teeth, which lids and lips must not answer for."""
+    row, column = np.mgrid[: view.size[1], : view.size[0]]
+    depth = view.zero_to_camera[JOINT_INDEX["head"]] @ [0, 1.6, 0, 1]
+    return in_openings(view, np.stack([column.ravel(), row.ravel()], axis=1) + 0.5, view.focal[0] / depth[2])
 
 
 def _within(

@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 from lhm_runtime.avatar import Shown
 from lhm_runtime.errors import InvalidInputError, PhotoError
 from lhm_runtime.motion.person_choice import Body, choose_person
+from lhm_runtime.reconstruction.flesh import draw_flesh
 from lhm_runtime.reconstruction.matting import keep_large_parts, refine_matte
 from lhm_runtime.reconstruction.photo_doubts import list_doubts, shot_of
 from lhm_runtime.reconstruction.picture import check_size, read_mask, read_picture
@@ -137,8 +138,10 @@ def see_person(
                 picture, known, people, scale = nearer, known_nearer, found, nearer_scale
                 chosen = next(other for other in found if other.body is same)
         looked_at = _on_white(picture, known)
-        landmarks = models.find_landmarks(looked_at, models.settle_body(looked_at, chosen.body))
-    matted = _estimate_matte(picture, chosen, people, matte) if known is None else known
+        settled = models.settle(looked_at, chosen)
+        landmarks = models.find_landmarks(looked_at, settled.body)
+    others = [other.silhouette for other in people if other is not chosen]
+    matted = _estimate_matte(picture, settled, others, matte) if known is None else known
     _require_person(name, matted, chosen.body, scale)
     return Photo(
         rgb=picture,
@@ -212,21 +215,22 @@ def _scale(body: Body, scale: float) -> Body:
 
 
 def _estimate_matte(
-    picture: UInt8[np.ndarray, "h w 3"], chosen: Person, people: Sequence[Person], matte: Matting | None
+    picture: UInt8[np.ndarray, "h w 3"],
+    person: Person,
+    silhouettes: Sequence[Float32[np.ndarray, "h w"]],
+    matte: Matting | None,
 ) -> Float32[np.ndarray, "h w"]:
-    """The person's alpha by the given model or from MediaPipe's silhouette, without the others in the picture."""
-    others = np.zeros_like(chosen.silhouette)
-    for other in people:
-        if other is not chosen:
-            others = np.maximum(others, other.silhouette)
+    """The person's alpha by the given model or from MediaPipe's silhouette, without the silhouettes of others."""
+    strange = np.max([np.zeros_like(person.silhouette), *silhouettes], axis=0) > person.silhouette
     if matte is None:
-        return refine_matte(picture, np.where(others > chosen.silhouette, 0, chosen.silhouette).astype(np.float32))
+        own = np.where(strange, 0, person.silhouette).astype(np.float32)
+        return refine_matte(picture, own, draw_flesh(person.body, own.shape))
     alpha = np.asarray(matte(picture))
     if alpha.shape != picture.shape[:2] or alpha.dtype != np.float32 or not ((alpha >= 0) & (alpha <= 1)).all():
         raise InvalidInputError(
             f"matte gave {alpha.dtype} {alpha.shape}, expected float32 {picture.shape[:2]} with values from 0 to 1"
         )
-    return np.where((others > chosen.silhouette) | ~keep_large_parts(alpha > 0), 0, alpha).astype(np.float32)
+    return np.where(strange | ~keep_large_parts(alpha > 0), 0, alpha).astype(np.float32)
 
 
 def _share(body: Body, shape: tuple[int, ...]) -> float:

@@ -39,6 +39,7 @@ from lhm_runtime.reconstruction.curtain import hang_hair
 from lhm_runtime.reconstruction.discs import lay_discs, sample_normals, spread
 from lhm_runtime.reconstruction.draping import fill_matte, unseen_vertices
 from lhm_runtime.reconstruction.edges import draw_in
+from lhm_runtime.reconstruction.eyelids import find_lids, fit_blinks, paint_lids
 from lhm_runtime.reconstruction.filling import Surface, fill_unseen
 from lhm_runtime.reconstruction.fitting import BodyFit
 from lhm_runtime.reconstruction.hair import find_hair, on_scalp
@@ -46,12 +47,13 @@ from lhm_runtime.reconstruction.hairline import falls_over, hung_over, strange_t
 from lhm_runtime.reconstruction.hat import MOST_SHARE as BRIM_SHARE
 from lhm_runtime.reconstruction.hat import Brim, find_brim, in_crown, keep_below, lay_brim, take_off
 from lhm_runtime.reconstruction.mesh_image import MeshImage, draw_mesh
-from lhm_runtime.reconstruction.mouth_and_eyes import INSIDE_SHARE, colour_eyes, in_openings, make_inside
+from lhm_runtime.reconstruction.mouth_and_eyes import INSIDE_SHARE, colour_eyes, in_openings, make_inside, open_pixels
+from lhm_runtime.reconstruction.parted_lips import seal_lips
 from lhm_runtime.reconstruction.photo import Photo
 from lhm_runtime.reconstruction.pockets import hidden_hands
 from lhm_runtime.reconstruction.progress import Progress, split
 from lhm_runtime.reconstruction.skirts import hang_skirt, hem_height
-from lhm_runtime.reconstruction.splats import damp_ringing, solve_colours, weigh
+from lhm_runtime.reconstruction.splats import damp_ringing, solve_colours, unmixed, weigh
 from lhm_runtime.reconstruction.view import View, make_view
 
 MIN_COUNT = 4_000
@@ -64,8 +66,6 @@ _SOLVE_PX = 560
 _COLOUR_FREEDOM, _HEAD_FREEDOM, _HUNG_LIMIT = (0.06, 0.3), 0.16, 0.3
 """Furthest that colours may move to match the photo, on rims and where they face it, anywhere on the head, and of what
 was hung on."""
-_TRUSTED = 0.9
-"""Matte from which a pixel is the person's alone."""
 _MOSTLY, _RIM_FACING = 0.5, 0.5
 _STAGES: Mapping[str, tuple[float, float]] = {
     "filling the outline": (0.9, 0.0),
@@ -117,7 +117,7 @@ def project(
     views, vertex_weights = _carry(views, bare, body, anatomy)
     # further photos are of another moment and their fits a few centimetres off: measured on people known from all
     # sides, their outlines make the shape worse than the guess from the first one's
-    brim, rest = _drape(views[0].limited(_SHAPE_PX_PER_M, bare), bare, anatomy)
+    brim, rest, views[0], body = _drape(views[0], bare, body, anatomy)
     joints = _joints(body.rest_joints(betas), rest - bare, anatomy)
 
     laying(0.0)
@@ -141,22 +141,26 @@ def project(
 
     reading(0.0)
     crown = in_crown(brim, views[0], surface)
-    hairy = on_scalp(surface.template, (surface.part == Part.HEAD) & ~surface.face, body, anatomy)
-    hairy |= crown | falls_over(bared[0], meshes[0], hair, surface, anatomy)
+    hairy = (
+        crown
+        | on_scalp(surface.template, (surface.part == Part.HEAD) & ~surface.face, body, anatomy)
+        | falls_over(bared[0], meshes[0], hair, surface, anatomy)
+    )
     hidden = [hidden_hands(view, rest, anatomy)[anatomy.faces[samples.triangles, 0]] for view in views]
     seen, rim = _observe_all(bared, meshes, hidden, surface, hairy, anatomy)
     on_head = np.isin(surface.part, (Part.HEAD, Part.NECK))
     blended = blend(seen, samples, on_head, anatomy)
     # what shows of a hidden hand says nothing of what lies about it
     blended = replace(blended, shares=np.where(hidden, 0.0, blended.shares))
-    confidence = np.max([observation.confidence for observation in seen], axis=0)
+    lids = find_lids(views[0], rest, samples, body, anatomy)
+    confidence = np.where(lids.folded, 0.0, np.max([observation.confidence for observation in seen], axis=0))
 
     inferring(0.0)
     under = hung_over(hung, surface, anatomy)
     confidence = np.where(under & strange_to_hair(views[0], hair, seen[0].facing, surface, anatomy), 0, confidence)
     rgb = fill_unseen(blended.rgb, confidence, surface, hairy | under, crown, anatomy)
-    rgb = np.where((rim & (confidence == 0))[:, None], seen[0].rgb, rgb)
-    skin = lay_discs(samples, rest, rgb, stretch, anatomy)
+    rgb = paint_lids(np.where((rim & (confidence == 0))[:, None], seen[0].rgb, rgb), confidence, lids)
+    skin = lay_discs(samples, rest, rgb, stretch, body, anatomy)
     eyes, mouth = make_inside(rest, joints, inside_count, np.median(rgb[surface.face], axis=0), body, anatomy)
 
     matching(0.0)
@@ -165,8 +169,8 @@ def project(
     # a further photo shows another moment: what it lacks is not therefore nothing
     person = draw_in(views[0], person, weights, _held(views[0], rest, person, anatomy), anatomy)
     avatar = rig_patch(person, weights, joints, body, anatomy, _metadata(body, photos))
-    fixed_count, hung_count = inside_count + len(ring.means), len(attached.means) + len(hung.means)
-    freedom, limit = _may_move(seen, blended, confidence, on_head, fixed_count, hung_count)
+    others = inside_count + len(ring.means), len(attached.means) + len(hung.means)
+    freedom, limit = _may_move(seen, blended, confidence, on_head & ~lids.folded, *others)
     rgb = damp_ringing(
         _answer(views, [o.gain for o in seen], blended, avatar, freedom, limit, matching),
         avatar.gaussians,
@@ -236,11 +240,13 @@ def _carry(
 
 
 def _drape(
-    view: View, bare: Float64[np.ndarray, "v 3"], anatomy: Anatomy
-) -> tuple[Brim | None, Float64[np.ndarray, "v 3"]]:
-    """A hat's brim where there is one, and the body grown into all but that."""
-    brim = find_brim(view, bare, anatomy)
-    return brim, fill_matte(take_off(brim, view), bare, anatomy)
+    view: View, bare: Float64[np.ndarray, "v 3"], body: BodyModel, anatomy: Anatomy
+) -> tuple[Brim | None, Float64[np.ndarray, "v 3"], View, BodyModel]:
+    """A hat's brim where there is one, the body grown into all but that, the view of it, and how its lids close."""
+    coarse = view.limited(_SHAPE_PX_PER_M, bare)
+    brim = find_brim(coarse, bare, anatomy)
+    view, rest = seal_lips(view, bare, fill_matte(take_off(brim, coarse), bare, anatomy), body, anatomy)
+    return brim, rest, view, fit_blinks(rest, body, anatomy)
 
 
 def _joints(
@@ -299,13 +305,6 @@ def _observe(
     open_ = head & in_openings(view, view.project(points)[:, :2], view.pixels_per_metre(points[head]))
     fineness = min(view.pixels_per_metre(points) / _COLOUR_PX_PER_M, 1.0)
     return replace(seen, confidence=np.where(open_, 0.0, seen.confidence), fineness=fineness)
-
-
-def _open_pixels(view: View) -> Bool[np.ndarray, " p"]:
-    """Pixels that show eyes and teeth, which lids and lips must not answer for."""
-    row, column = np.mgrid[: view.size[1], : view.size[0]]
-    depth = view.zero_to_camera[JOINT_INDEX["head"]] @ [0, 1.6, 0, 1]
-    return in_openings(view, np.stack([column.ravel(), row.ravel()], axis=1) + 0.5, view.focal[0] / depth[2])
 
 
 def _held(view: View, rest: Float[np.ndarray, "v 3"], person: Patch, anatomy: Anatomy) -> Bool[np.ndarray, " n"]:
@@ -384,8 +383,8 @@ def _answer(
         pixels = np.minimum(small.extended.reshape(-1, 3) * gain, 1)
         maps.append(drawn)
         wanted.append(pixels * light[:, None] + drawn @ shift)
-        skin = ~_open_pixels(small)
-        trusted.append(skin * (small.alpha.ravel() > _TRUSTED) * (drawn @ share) / np.maximum(light, 1e-6))
+        skin = ~open_pixels(small)
+        trusted.append(skin * unmixed(small) * (drawn @ share) / np.maximum(light, 1e-6))
         tell(0.2 + 0.4 * (k + 1) / len(views))
     solved = solve_colours(
         sp.csr_array(sp.vstack(maps, format="csr")),

@@ -15,6 +15,7 @@ from lhm_runtime.reconstruction.body_proportions import with_proportions
 from lhm_runtime.reconstruction.fitting import BodyFit, fit_body
 from lhm_runtime.reconstruction.gaps import clear_gaps
 from lhm_runtime.reconstruction.lhm.choice import METHODS, Method, choose
+from lhm_runtime.reconstruction.parted_lips import part_lips
 from lhm_runtime.reconstruction.photo import Photo, read_photo
 from lhm_runtime.reconstruction.pockets import tuck_hidden_hands
 from lhm_runtime.reconstruction.progress import Progress, split
@@ -172,4 +173,5 @@ def _fit(photos: Sequence[Photo], body: BodyModel, tell: Progress) -> tuple[list
     kept = [photos[k] for k in used]
     tucked = [tuck_hidden_hands(photo, fit, body) for photo, fit in zip(kept, together, strict=True)]
     cleared = [clear_gaps(photo, fit, body) for photo, fit in zip(kept, tucked, strict=True)]
-    return cleared, tucked, reasons
+    spoken = [part_lips(photo, fit, body) for photo, fit in zip(kept, tucked, strict=True)]
+    return cleared, spoken, reasons

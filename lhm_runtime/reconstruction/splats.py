@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from scipy.spatial import cKDTree
 
 from lhm_runtime.avatar import Avatar
@@ -20,6 +21,8 @@ _LEAST_WEIGHT = 1e-3
 """Smaller weights are half of all, and 0.3 % of the light."""
 _ENOUGH_PIXELS = 1.5
 """Gaussians that show in fewer pixels follow them less: they would overshoot."""
+_CERTAIN, _MIXED_PX = 0.9, 2.0
+"""Matte that is the person's alone, and how far from its border pixels are still mixed."""
 _AROUND, _OVERSHOOT = 12, 0.04
 """Neighbours that say which colours there are; how far beyond them a colour may go."""
 
@@ -39,6 +42,16 @@ def damp_ringing(
         around = rgb[cKDTree(means).query(means, k=range(1, min(_AROUND, len(means)) + 1))[1]]
         damped[chosen] = np.clip(solved[chosen], around.min(axis=1) - _OVERSHOOT, around.max(axis=1) + _OVERSHOOT)
     return damped
+
+
+def unmixed(view: View) -> Bool[np.ndarray, " p"]:
+    """Pixels of the person alone: at the outline lenses and matting mix them with what is behind.
+
+    Gaussians that answer for such pixels carry that light as a line down every limb that turns.
+    """
+    certain = (view.alpha > _CERTAIN).astype(np.uint8)
+    well_inside: np.ndarray = cv2.distanceTransform(certain, cv2.DIST_L2, 3).ravel() > _MIXED_PX
+    return well_inside
 
 
 def weigh(view: View, avatar: Avatar) -> sp.csr_array:

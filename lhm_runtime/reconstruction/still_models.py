@@ -118,22 +118,30 @@ class StillModels:
                 self._add(people, self._look_in_squares(picture, max(round(part * min(height, width)), _HEAD_SIDE)))
         return sorted(people, key=lambda person: -person.body.pixels_per_metre)
 
-    def settle_body(self, picture: UInt8[np.ndarray, "h w 3"], body: Body) -> Body:
-        """The mean of a body and of the same one found in the mirrored picture, where both nearly agree.
+    def settle(self, picture: UInt8[np.ndarray, "h w 3"], person: Person) -> Person:
+        """The mean of a person and of the same one found in the mirrored picture, where both nearly agree.
 
         They do not where left and right are mistaken, as happens in profile.
         MediaPipe sees most points some millimetres to one side: on rendered people whose joints are known, the
-        shoulders by 9 mm and the trunk by 5 to 8 of a picture in which nothing else tells left from right.
+        shoulders by 9 mm and the trunk by 5 to 8 of a picture in which nothing else tells left from right. What the
+        mirrored silhouette does not take in is doubted; what it alone takes in is often what is behind.
         """
-        width = picture.shape[1]
+        width, body = picture.shape[1], person.body
         mirrored = np.ascontiguousarray(picture[:, ::-1])
-        found = [_mirror(person.body, width) for person in self._look(mirrored, _whole(mirrored))]
-        same = choose_person(found, body)
-        if same is None or not _agree(same, body):
-            return body
-        return Body(
-            (body.world + same.world) / 2, (body.image + same.image) / 2, (body.visibility + same.visibility) / 2
+        found = [
+            Person(_mirror(other.body, width), np.ascontiguousarray(other.silhouette[:, ::-1]))
+            for other in self._look(mirrored, _whole(mirrored))
+        ]
+        nearest = choose_person([other.body for other in found], body)
+        if nearest is None or not _agree(nearest, body):
+            return person
+        same = next(other for other in found if other.body is nearest)
+        settled = Body(
+            (body.world + nearest.world) / 2,
+            (body.image + nearest.image) / 2,
+            (body.visibility + nearest.visibility) / 2,
         )
+        return Person(settled, np.minimum(person.silhouette, (person.silhouette + same.silhouette) / 2))
 
     def find_landmarks(self, picture: UInt8[np.ndarray, "h w 3"], body: Body) -> Landmarks:
         """Everything that is seen of one person, in pixels of this picture."""

@@ -153,6 +153,15 @@ def test_the_shadow_of_an_arm_is_not_what_a_hand_hides(surface, dressed, body):
     np.testing.assert_allclose(np.median(filled[hidden], axis=0), JEANS, atol=0.06)
 
 
+def test_who_shows_hair_beside_a_high_forehead_has_it_behind(surface, dressed, body):
+    hair, facing = scalp(surface, body, study(body)), surface.samples.normals[:, 2]
+    seen = facing > 0.0
+    rgb = dressed.copy()
+    rgb[hair & (facing > np.quantile(facing[hair & seen], 0.22))] = SKIN
+    filled = fill(rgb, seen, surface, body)
+    np.testing.assert_allclose(np.median(filled[hair & ~seen], axis=0), HAIR, atol=0.05)
+
+
 def test_a_collar_is_higher_behind_than_in_front(surface, dressed, body):
     rgb = dressed.copy()
     neck, seen = surface.part == Part.NECK, surface.samples.normals[:, 2] > 0.2

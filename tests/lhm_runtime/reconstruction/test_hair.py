@@ -100,6 +100,17 @@ def test_hair_is_found_where_it_is(body, rest):
     assert outer[found].mean() > 0.98
 
 
+def test_short_hair_round_a_high_forehead_is_found(body, rest):
+    view, mesh, anatomy = photograph(body, rest, 0.0)
+    forehead = cv2.distanceTransform((view.alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3) > 0.013 * FOCAL / AWAY
+    view = replace(view, rgb=np.where(forehead[:, :, None], np.float32(SKIN), view.rgb))
+    hair = find_hair(view, mesh, body, anatomy)
+    assert hair is not None
+    row, column = np.nonzero(hair.mask)
+    assert len(row) > 100
+    assert forehead[hair.step * row, hair.step * column].mean() < 0.1
+
+
 def test_hair_of_the_colour_of_the_face_is_not_told_from_it(body, rest):
     view, mesh, anatomy = photograph(body, rest, 0.15)
     grey = np.full_like(view.rgb, 0.5)

@@ -15,6 +15,7 @@ from lhm_runtime.reconstruction.landmark_anchors import (
     FACE_ANCHORS,
     HAND_ANCHORS,
     differentiate_anchors,
+    embed_face,
     find_anchors,
     limb_anchors,
     pose_anchors,
@@ -50,12 +51,22 @@ def test_face_anchors_are_points_of_the_skin(body: BodyModel) -> None:
     expression = rng.uniform(0, 0.5, len(body.expression_names)).astype(np.float32)
     pose = SmplxPose(rotvec.astype(np.float32), transl.astype(np.float32), expression, 0.0)
     vertices, _ = body.pose_vertices(pose, betas.astype(np.float32))
-    corners = vertices[body.faces[body.mediapipe_faces_idx[anchors.face_points]]]
-    on_skin = np.einsum("mk,mkx->mx", body.mediapipe_bary_coords[anchors.face_points], corners)
+    corners, bary = embed_face(body)
+    on_skin = np.einsum("mk,mkx->mx", bary[anchors.face_points], vertices[corners[anchors.face_points]])
     selected = anchors.select(np.arange(len(anchors.points)), expression.astype(np.float64))
     posed = pose_anchors(selected, rotvec, transl, betas)
     # expressions shift the regressed eye and jaw joints by up to 3 mm, which anchors leave out
     assert np.linalg.norm(posed.points[FACE_ANCHORS] - on_skin, axis=1).max() < 2e-3
+
+
+def test_lower_lip_is_where_it_is_seen(body: BodyModel) -> None:
+    corners, bary = embed_face(body)
+    points = np.einsum("mk,mkx->mx", bary, body.v_template[corners].astype(np.float64))
+    jaw = body.expression_directions[:, 1, body.expression_names.index("jawOpen")].astype(np.float64)
+    carried = np.einsum("mk,mk->m", bary, jaw[corners])
+    edge, below = np.array([(95, 96), (88, 89), (178, 179), (87, 86), (14, 15), (317, 316), (402, 403), (318, 319)]).T
+    np.testing.assert_allclose(carried[edge], carried[below], rtol=0.2)  # upper lip and tongue are not
+    np.testing.assert_allclose(points[edge], points[below], atol=6e-3)
 
 
 def test_limb_anchors_are_at_their_joints(body: BodyModel) -> None:

@@ -66,12 +66,44 @@ def test_colours_decide_where_the_silhouette_is_unsure_of_a_corner(is_person: bo
     assert (alpha[corner] > 0.5).mean() == pytest.approx(float(is_person), abs=0.1)
 
 
-def test_what_sticks_out_is_not_doubted() -> None:
+def test_what_looks_like_neither_is_not_doubted() -> None:
+    """As fingers before a wall, far from other skin."""
     person, finger = disc(60), disc(22, 182.0, 90.0) & ~disc(60)
-    rough = unsure_of(person, finger)
-    alpha = refine_matte(picture_of(person), rough)
-    clear = refine_matte(picture_of(person), np.where(finger & ~disc(64), 0, rough).astype(np.float32))
-    assert (alpha > 0.5).sum() > (clear > 0.5).sum() + 0.3 * finger.sum()
+    rgb = np.where(finger[:, :, None], np.uint8([105, 160, 105]), picture_of(person))
+    alpha = refine_matte(rgb, unsure_of(person, finger))
+    assert (alpha[finger] > 0.5).mean() > 0.9
+
+
+def beside_the_head() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Someone dark in bright trousers, and a window as bright behind the head; the person, and what is unsure."""
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    person = disc(32, 120.0, 60.0) | ((rows >= 80) & (rows < 225) & (abs(columns - 120) < 60))
+    window = (abs(columns - 120) < 64) & (rows < 80) & ~person
+    bright = window | (person & (rows >= 150))
+    rgb = np.where(bright[:, :, None], [205, 205, 200], np.where(person[:, :, None], [60, 50, 45], [120, 30, 30]))
+    rgb = np.clip(rgb + np.random.default_rng(2).normal(0, 5, (SIZE, SIZE, 3)), 0, 255)
+    return rgb.astype(np.uint8), person, disc(26, 82.0, 40.0) & window
+
+
+def test_what_is_behind_is_not_taken_for_clothes_far_from_it() -> None:
+    rgb, person, doubt = beside_the_head()
+    alpha = refine_matte(rgb, unsure_of(person, doubt))
+    assert (alpha[doubt] > 0.5).mean() < 0.15
+    assert (alpha[person] > 0.5).mean() > 0.97
+
+
+def test_flesh_is_not_taken_for_background() -> None:
+    rgb, person, doubt = beside_the_head()
+    alpha = refine_matte(rgb, unsure_of(person, doubt), doubt)
+    assert (alpha[doubt] > 0.5).mean() > 0.8
+
+
+def test_parts_without_flesh_are_anothers() -> None:
+    own, another = disc(18, 205.0, 60.0), disc(22, 36.0, 190.0)
+    person = disc(60) | own | another
+    alpha = refine_matte(picture_of(person), soft(person), disc(40) | disc(5, 205.0, 60.0))
+    assert (alpha[own] > 0.5).mean() > 0.9
+    assert alpha[another].max() == 0
 
 
 def test_equal_pictures_give_equal_mattes() -> None:

@@ -13,7 +13,7 @@ from lhm_runtime.errors import InvalidInputError, PhotoError
 from lhm_runtime.motion.landmark_points import MIRRORED_BODY, NOSE, SHOULDERS
 from lhm_runtime.motion.person_choice import Body
 from lhm_runtime.reconstruction.photo import LARGEST_SIDE, SMALLEST_SIDE, Photo, read_photo, see_person
-from lhm_runtime.reconstruction.still_models import StillModels
+from lhm_runtime.reconstruction.still_models import Person, StillModels
 
 ASSETS = Path(lhm_runtime.__file__).parent / "assets"
 PERSON, PORTRAIT = ASSETS / "demo_person.png", ASSETS / "demo_portrait.png"
@@ -195,8 +195,8 @@ def test_the_cameras_focal_length_is_read(models: StillModels, tmp_path: Path, p
 
 def test_a_settled_body_does_not_depend_on_the_side(pixels: np.ndarray, models: StillModels) -> None:
     def settle(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = models.find_people(picture)[0].body
-        return found.image[11:], models.settle_body(picture, found).image[11:]
+        found = models.find_people(picture)[0]
+        return found.body.image[11:], models.settle(picture, found).body.image[11:]
 
     across = MIRRORED_BODY[11:] - 11
     mirrored = np.ascontiguousarray(pixels[:, ::-1])
@@ -208,8 +208,9 @@ def test_a_settled_body_does_not_depend_on_the_side(pixels: np.ndarray, models: 
 
 
 def test_who_is_somewhere_else_in_the_mirror_is_left_alone(pixels: np.ndarray, models: StillModels) -> None:
-    found = models.find_people(pixels)[0].body
-    swapped = Body(found.world[MIRRORED_BODY], found.image[MIRRORED_BODY], found.visibility)
-    assert models.settle_body(pixels, swapped) is swapped
+    found = models.find_people(pixels)[0]
+    body = found.body
+    swapped = Person(Body(body.world[MIRRORED_BODY], body.image[MIRRORED_BODY], body.visibility), found.silhouette)
+    assert models.settle(pixels, swapped) is swapped
     nobody = np.full_like(pixels, 127)
-    assert models.settle_body(nobody, found) is found
+    assert models.settle(nobody, found) is found

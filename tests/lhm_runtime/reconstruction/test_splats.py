@@ -6,7 +6,7 @@ import pytest
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction.builtin_person import build_person
-from lhm_runtime.reconstruction.splats import damp_ringing, solve_colours, weigh
+from lhm_runtime.reconstruction.splats import damp_ringing, solve_colours, unmixed, weigh
 from lhm_runtime.reconstruction.view import View
 from lhm_runtime.types import Camera, Gaussians, Landmarks, SmplxPose
 
@@ -81,6 +81,18 @@ def test_the_solution_keeps_to_limit_freedom_and_trusted_pixels(avatar, view):
     np.testing.assert_allclose(untouched, start, atol=1e-6)
     hidden = replace(avatar, gaussians=replace(avatar.gaussians, opacity=0 * avatar.gaussians.opacity))
     assert weigh(view, hidden).nnz == 0
+
+
+def test_pixels_at_the_outline_answer_for_nothing(view):
+    alpha = np.zeros((HEIGHT, WIDTH), np.float32)
+    alpha[10:80, 10:50] = 1.0
+    alpha[40, 30] = 0.8  # half a hole
+    alone = unmixed(replace(view, alpha=alpha)).reshape(HEIGHT, WIDTH)
+    wanted = np.zeros_like(alone)
+    wanted[12:78, 12:48] = True
+    row, column = np.indices(wanted.shape)
+    wanted[np.hypot(row - 40, column - 30) <= 2] = False
+    np.testing.assert_array_equal(alone, wanted)
 
 
 def test_solved_colours_stay_near_those_around():
