@@ -105,7 +105,9 @@ def paint_lids(
         if len(skin) < _LEAST_AROUND:
             continue
         bright = rgb[skin].sum(axis=1)
-        skin = skin[np.abs(np.log(np.maximum(bright, 1e-3) / np.median(bright) / _USUAL)) < _UNLIKE]
+        skin = skin[np.abs(np.log(np.maximum(bright, 1e-3) / max(np.median(bright), 1e-3) / _USUAL)) < _UNLIKE]
+        if len(skin) == 0:
+            continue
         lid = np.flatnonzero(share > 0)
         apart, near = cKDTree(lids.shut[skin]).query(lids.shut[lid], k=[*range(1, min(_NEAREST, len(skin)) + 1)])
         weight = 1 / (np.asarray(apart)[:, :, None] ** 2 + _REACH_M**2) ** 2
