@@ -55,6 +55,8 @@ _BESIDE_HANDS_M = 0.03
 _FACE_PULL = 4.0
 _LIDS_M = 0.028
 _SURE = 0.5
+_ROUND_A_LIMB = 40
+"""Rings of the surface whose average is that of a limb's cross-section."""
 _NEVER = 10**6
 
 
@@ -82,9 +84,7 @@ def fill_matte(
         rest = widen_trousers(span_back(shoe_and_flatten(rest, anatomy), anatomy), unseen, anatomy)
     points = view.posed(rest)
     scale = view.pixels_per_metre(points)
-    matte = (view.alpha > 0.5).astype(np.uint8)
-    inside = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - matte, cv2.DIST_L2, 5)
-    inside -= _INSET_M * scale
+    inside = _signed_distance(view) - _INSET_M * scale
     scalp = _on_scalp(rest, anatomy)
     reach = _reach(scalp, anatomy)
     # the face follows its landmarks, and the mouth follows it
@@ -93,10 +93,10 @@ def fill_matte(
     behind = _behind_hands(view, points, anatomy)
     for stiffness in _NORMAL_PASSES if thicken else ():
         # between limbs that have grown together no outline says how thick they are
-        outline = find_outline(view, points, inside, reach, anatomy, meeting=False)
+        outline = find_outline(view, points, inside, reach, unseen, anatomy, meeting=False)
         points = points + _thicken(points, view, outline, unseen, behind, bare, stiffness, anatomy)
     for stiffness in _PLANE_PASSES:
-        outline = find_outline(view, points, inside, reach, anatomy)
+        outline = find_outline(view, points, inside, reach, unseen, anatomy)
         points = points + _shift(points, view, outline, unseen, bare, stiffness, anatomy)
     if not thicken:
         return view.unposed(points)
@@ -122,13 +122,19 @@ def _outside(anatomy: Anatomy) -> Bool[np.ndarray, " v"]:
 
 
 def unseen_vertices(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Bool[np.ndarray, " v"]:
-    """Vertices of limbs that the tracker did not find, or that leave the picture."""
+    """Vertices of limbs that the tracker is unsure of where they leave the picture or the matte.
+
+    Something may be before such a limb, or it was guessed wrongly: the nearest border of the matte is another limb's,
+    to which it must not be drawn.
+    """
     visibility = view.landmarks.body_visibility
     if visibility is None:
         return np.zeros(len(points), bool)
     width, height = view.size
     x, y = view.project(points)[:, :2].T
     outside = (x < 0) | (x > width) | (y < 0) | (y > height)
+    inside = _signed_distance(view)[y.astype(int).clip(0, height - 1), x.astype(int).clip(0, width - 1)]
+    outside |= smooth_along(anatomy.average, inside.astype(np.float64), _ROUND_A_LIMB) < 0
     unseen = np.zeros(len(points), bool)
     for part, marks in (
         (Part.LEFT_ARM, (13, 15)),
@@ -143,6 +149,15 @@ def unseen_vertices(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anato
         if visibility[list(marks)].min() < _SURE:
             unseen |= (anatomy.part == part) & (outside | (part in HANDS + FEET))
     return unseen
+
+
+def _signed_distance(view: View) -> Float[np.ndarray, "h w"]:
+    """Pixels to the matte's border, positive inside."""
+    matte = (view.alpha > 0.5).astype(np.uint8)
+    distance: np.ndarray = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(
+        1 - matte, cv2.DIST_L2, 5
+    )
+    return distance
 
 
 def _behind_hands(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Bool[np.ndarray, " v"]:
@@ -163,6 +178,7 @@ def find_outline(
     points: Float[np.ndarray, "v 3"],
     inside: Float[np.ndarray, "h w"],
     reach: Float[np.ndarray, " v"],
+    unseen: Bool[np.ndarray, " v"],
     anatomy: Anatomy,
     *,
     meeting: bool = True,
@@ -172,6 +188,7 @@ def find_outline(
     Args:
         inside: distance to the border, pixels, positive in the matte.
         reach: furthest outward move of each vertex, metres.
+        unseen: vertices that the matte says nothing of.
         meeting: whether limbs that the matte shows grown together meet half-way.
     """
     width, height = view.size
@@ -186,7 +203,7 @@ def find_outline(
     column, row = column.clip(0, width - 1), row.clip(0, height - 1)
     normals = vertex_normals(points, anatomy.faces)
     facing = np.abs((normals * points).sum(axis=1)) / np.linalg.norm(points, axis=1)
-    at = np.flatnonzero(within & (depth_in[row, column] < max(2.5, 0.006 * scale)) & (facing < 0.5))
+    at = np.flatnonzero(within & ~unseen & (depth_in[row, column] < max(2.5, 0.006 * scale)) & (facing < 0.5))
     outward = normals[at, :2] / np.maximum(np.linalg.norm(normals[at, :2], axis=1, keepdims=True), 1e-9)
 
     steps = np.arange(-round(_INWARD_M * scale), round(_OUTWARD_M * scale) + 1)

@@ -1,4 +1,4 @@
-"""Nothing of the person may hang out of the matte: what does is drawn in, or shrunk."""
+"""Little of the person may hang out of the matte: what does is drawn in, or shrunk, but a limb never gets a hole."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from lhm_runtime.rasterizer.contract import EPS2D_PX2
-from lhm_runtime.reconstruction.anatomy import Anatomy
+from lhm_runtime.reconstruction.anatomy import Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch
 from lhm_runtime.reconstruction.carrying import image_covariance, pose_patch
 from lhm_runtime.reconstruction.colouring import read_colours
@@ -25,7 +25,9 @@ _SHOWN_PX = 512
 def draw_in(
     view: View, patch: Patch, weights: Float[np.ndarray, "n 55"], held: Bool[np.ndarray, " n"], anatomy: Anatomy
 ) -> Patch:
-    """Move Gaussians into the matte along its steepest way in; shrink those that still reach out, hide those outside.
+    """Move Gaussians into the matte along its steepest way in; shrink those that still reach out.
+
+    What lies far outside stays, but for hair: something is before it in the photo, or the fit is wrong there.
 
     Args:
         held: Gaussians that stay as they are: hands, and what the photo does not show.
@@ -47,16 +49,20 @@ def draw_in(
         steepness = np.linalg.norm(value[:, 1:], axis=1)
         way_in = value[:, 1:] / np.maximum(steepness, 1e-3)[:, None]
         spread = blur + np.einsum("ni,nij,nj->n", way_in, image_covariance(view, points, linear, moved), way_in)
-        lacking = np.where(held, 0.0, _CLEARANCE * np.sqrt(spread) - value[:, 0])
+        # what is far outside belongs elsewhere: the nearest way in may lead into another limb
+        near = ~held & (value[:, 0] > -_FURTHEST_M * view.focal[0] / image[:, 2])
+        lacking = np.where(near, _CLEARANCE * np.sqrt(spread) - value[:, 0], 0.0)
         if last:
             break
-        # what is far outside belongs elsewhere: the nearest way in may lead into another limb
-        at = np.flatnonzero((lacking > 0) & (value[:, 0] > -_FURTHEST_M * view.focal[0] / image[:, 2]))
+        at = np.flatnonzero(lacking > 0)
         metres = image[at, 2:] / view.focal
         pixels = lacking[at]
         shift = np.concatenate([pixels[:, None] * way_in[at] * metres, np.zeros((len(at), 1))], axis=1)
         means[at] += np.linalg.solve(linear[at], shift[:, :, None])[:, :, 0]
     reach = np.sqrt(spread)
     shrink = np.clip(1 - 0.5 * np.clip(lacking / np.maximum(reach, 1e-6), 0, 1), 0.5, 1)
-    opacity = np.where(lacking > 2.2 * reach, 0.0, patch.opacity)
+    # loose hair is no limb: strands far outside are none
+    hair = anatomy.part[anatomy.faces[patch.triangles, 0]] == Part.HEAD
+    lost = hair & ~held & (_CLEARANCE * reach - value[:, 0] > 2.2 * reach)
+    opacity = np.where(lost, 0.0, patch.opacity)
     return replace(patch, means=means, scales=patch.scales * shrink[:, None], opacity=opacity)

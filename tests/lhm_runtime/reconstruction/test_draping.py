@@ -142,6 +142,31 @@ def test_limbs_that_the_tracker_missed_are_unseen(body, rest):
     assert set(study(body).part[unseen]) == {Part.LEFT_HAND}
 
 
+def test_a_limb_behind_something_is_unseen_and_gets_no_hole(body, rest, bare):
+    """The matte ends before the left elbow, of which the tracker is unsure."""
+    anatomy, view = study(body), view_of(bare, body)
+    arm = anatomy.part == Part.LEFT_ARM
+    x = view.project(view.posed(rest))[:, 0]
+    elbow = x[arm].mean()
+    cut = bare.copy()
+    cut[:, int(elbow) :] = False
+    view = view_of(cut, body)
+    visibility = np.ones(33, np.float32)
+    visibility[[13, 15, 19]] = 0.1
+    view = replace(view, landmarks=replace(view.landmarks, body_visibility=visibility))
+    far = arm & (x > elbow + 20)
+    unseen = unseen_vertices(view, view.posed(rest), anatomy)
+    assert far.sum() > 50
+    assert unseen[far].all()
+    assert not unseen[arm & (x < elbow - 20)].any()
+    samples = spread(rest, np.zeros(len(rest)), 3_000, np.ones(len(rest)), body, anatomy)
+    patch = cover(samples, sample_normals(rest, samples, anatomy), np.zeros((3_000, 3)), thickness=0.002)
+    weights = carried_weights(patch, body.skin_weights.astype(np.float64), anatomy)
+    drawn = draw_in(view, patch, weights, np.zeros(len(patch.means), bool), anatomy)
+    of_arm = far[anatomy.faces[patch.triangles, 0]]
+    np.testing.assert_array_equal(drawn.opacity[of_arm], patch.opacity[of_arm])
+
+
 def test_what_the_body_cannot_reach_hangs_on_it(body, rest, bare):
     matte = bare.copy()
     rows, columns = np.nonzero(bare)
