@@ -6,8 +6,9 @@
 - ``discs``: Gaussians spread over that surface;
 - ``colouring``: colours where a photo shows them, and ``filling`` where none does;
 - ``hair``, ``hairline``, ``curtain``, ``hat``: where hair is, how it hangs round the head, and what is worn on it;
-- ``mouth_and_eyes``, ``attachments``: what is behind lids and lips, and what sticks out;
-- ``edges``, ``splats``: nothing hangs out of the matte, and the drawn picture answers the photo;
+- ``mouth_and_eyes``, ``parted_lips``, ``eyelids``, ``attachments``: what is behind lids and lips, how they shut, and
+  what sticks out;
+- ``edges``, ``splats``: little hangs out of the matte, and the drawn picture answers the photo;
 - ``complexion``: skin of the head where it turns away, without streaks.
 
 What each needs to know of the body is in ``anatomy``, and of a photo in ``view``.
