@@ -18,6 +18,8 @@ _REACH_M = 0.18
 """Pixels of the matte further than this from the body are left out."""
 _LEAST_SIZE_M = 0.04
 """Side of the smallest piece worth a sheet."""
+_LEAST_SCRAP_M = 0.025
+"""Side of the smallest scrap of one that hangs on a part of its own."""
 _CLEARANCE_M, _THICKNESS_M = 0.01, 0.004
 _BODY_BAND_M = 0.03
 _NEIGHBOURS = 24
@@ -62,6 +64,11 @@ def attach_rest(
     found = cKDTree(np.stack([columns, rows], axis=1) + 0.5).query(np.stack([x, y], axis=1), k=k)
     reach, near = (np.asarray(values).reshape(-1, k) for values in found)
     part = anatomy.part[anatomy.faces[mesh.face[rows, columns], 0]]
+    # a scrap of a piece that hangs on another limb than the rest of it would stay behind when that limb leaves
+    hung_on = np.stack([label[y.astype(int), x.astype(int)], part[near[:, 0]]], axis=1)
+    _, which, count = np.unique(hung_on, axis=0, return_inverse=True, return_counts=True)
+    whole = count[which] * step**2 > (_LEAST_SCRAP_M * scale) ** 2
+    x, y, reach, near = x[whole], y[whole], reach[whole], near[whole]
     share = (part[near] == part[near[:, :1]]) / (reach + 0.01 * scale) ** 2
     share /= share.sum(axis=1, keepdims=True)
     depth = (mesh.depth[rows, columns][near] * share).sum(axis=1) + _CLEARANCE_M

@@ -187,6 +187,22 @@ def test_what_the_body_cannot_reach_hangs_on_it(body, rest, bare):
     assert len(attach_rest(view_of(bare, body), mesh, 500, weights, anatomy).means) == 0
 
 
+def test_no_scrap_of_a_piece_hangs_on_another_limb_than_the_rest(body, rest, bare):
+    """A cloth under an arm, up to where the trunk is as near."""
+    view, anatomy = view_of(bare, body), study(body)
+    weights = body.skin_weights.astype(np.float64)
+    mesh = draw_mesh(view.project(view.posed(rest)), anatomy.faces, *view.size)
+    of_arm = mesh.covered & (anatomy.part[anatomy.faces[mesh.face, 0]] == Part.LEFT_ARM)
+    of_trunk = mesh.covered & (anatomy.part[anatomy.faces[mesh.face, 0]] == Part.TORSO)
+    to_arm, to_trunk = (cv2.distanceTransform((~of).astype(np.uint8), cv2.DIST_L2, 5) for of in (of_arm, of_trunk))
+    right = np.arange(WIDTH) > np.nonzero(of_arm)[1].min()
+    below = np.cumsum(of_arm, axis=0) > 0
+    cloth = below & right & ~mesh.covered & (to_arm < 40) & (to_arm < to_trunk)
+    hung = attach_rest(view_of(bare | cloth, body), mesh, 2_000, weights, anatomy)
+    assert len(hung.means) > 50
+    assert Part.TORSO not in anatomy.part[anatomy.faces[hung.triangles, 0]]
+
+
 def test_nothing_hangs_out_of_the_matte_but_what_is_held(body, rest, bare):
     anatomy = study(body)
     narrow = cv2.erode(bare.astype(np.uint8), np.ones((5, 5), np.uint8))
