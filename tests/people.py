@@ -1,9 +1,12 @@
 """Pictures of the built-in person, which MediaPipe takes for one."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+import lhm_runtime
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.body.kinematics import joint_matrices
 from lhm_runtime.motion.procedural import wave
@@ -12,6 +15,15 @@ from lhm_runtime.rasterizer import Framing, Renderer, frame_person
 from lhm_runtime.reconstruction.builtin_person import build_person
 
 BACKGROUND = (0.8, 0.82, 0.85)
+DEMO_PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
+
+
+def small_demo_person(folder: Path) -> Path:
+    """The demo's photo, half as large, which takes half as long."""
+    path = folder / "person.png"
+    with Image.open(DEMO_PERSON) as opened:
+        opened.reduce(2).save(path)
+    return path
 
 
 @cache

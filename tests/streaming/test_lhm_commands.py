@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 from click.testing import Result
 from lhm_checkpoints import CONFIG, write_lhm
+from people import small_demo_person
 from PIL import Image
 from typer.testing import CliRunner
 
-import lhm_runtime
 from lhm_runtime.avatar import load_avatar
 from lhm_runtime.models import MODELS_VARIABLE
 from lhm_runtime.reconstruction.lhm import cost
 from streaming.cli import app
 from streaming.inspection_pictures import COLUMNS, TILE
 
-DEMO_PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
 SAPIENS_FILE = "sapiens_1b_epoch_173_torchscript.pt2"
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -29,11 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's, half as large, which takes half as long."""
-    path = tmp_path_factory.mktemp("photos") / "person.png"
-    with Image.open(DEMO_PERSON) as opened:
-        opened.reduce(2).save(path)
-    return path
+    return small_demo_person(tmp_path_factory.mktemp("photos"))
 
 
 def run(*arguments: str | Path) -> Result:

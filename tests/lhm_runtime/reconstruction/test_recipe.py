@@ -8,25 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from people import DEMO_PERSON, small_demo_person
 
-import lhm_runtime
 from lhm_runtime.avatar import load_avatar
 from lhm_runtime.body.kinematics import joint_matrices
 from lhm_runtime.errors import InvalidInputError, PhotoError
 from lhm_runtime.rasterizer import Renderer
 from lhm_runtime.reconstruction import Reconstruction, reconstruct
 
-DEMO_PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
-
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's, half as large, which takes half as long."""
-    path = tmp_path_factory.mktemp("photos") / "person.png"
-    with Image.open(DEMO_PERSON) as opened:
-        opened.reduce(2).save(path)
-    return path
+    return small_demo_person(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
