@@ -1,6 +1,5 @@
 """Where the Gaussians of a projected person lie, and how they lie on the surface."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import FEET, HANDS, Anatomy, Part, smooth_along
-from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
+from lhm_runtime.reconstruction.builtin_person.figure import express, vertex_normals
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch, Samples, cover, scatter, thin
 
 _OVERSAMPLING = 3.5
@@ -95,15 +94,6 @@ def lay_discs(
         sizes[lids] = np.maximum(sizes[lids], np.minimum(_LID_SIGMA_PER_GAP * gaps, _LARGEST_LID_M))
         normals[lids] = sample_normals(shut, samples[lids], anatomy)
     return replace(cover(samples, normals, rgb, thickness=1.0), scales=sizes[:, None] * _FLAT)
-
-
-def express(
-    rest: Float[np.ndarray, "v 3"], body: BodyModel, names: Sequence[str], amount: float = 1.0
-) -> Float64[np.ndarray, "v 3"]:
-    """Vertices with these expressions on, as far as the body has them."""
-    columns = [body.expression_names.index(name) for name in names if name in body.expression_names]
-    moved: np.ndarray = rest + amount * body.expression_directions[:, :, columns].astype(np.float64).sum(axis=2)
-    return moved
 
 
 def disc_sizes(

@@ -16,7 +16,7 @@ from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, Anatomy,
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
 from lhm_runtime.reconstruction.clothing import shoe, shoe_and_flatten, span_back, widen_trousers
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
-from lhm_runtime.reconstruction.view import View
+from lhm_runtime.reconstruction.view import View, signed_distance
 
 _INSET_M = 0.004
 """How far inside the matte the surface stays: about a sigma of the Gaussians that will lie on it."""
@@ -84,7 +84,7 @@ def fill_matte(
         rest = widen_trousers(span_back(shoe_and_flatten(rest, anatomy), anatomy), unseen, anatomy)
     points = view.posed(rest)
     scale = view.pixels_per_metre(points)
-    inside = _signed_distance(view) - _INSET_M * scale
+    inside = signed_distance(view.alpha > 0.5) - _INSET_M * scale
     scalp = _on_scalp(rest, anatomy)
     reach = _reach(scalp, anatomy)
     # the face follows its landmarks, and the mouth follows it
@@ -133,7 +133,7 @@ def unseen_vertices(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anato
     width, height = view.size
     x, y = view.project(points)[:, :2].T
     outside = (x < 0) | (x > width) | (y < 0) | (y > height)
-    inside = _signed_distance(view)[y.astype(int).clip(0, height - 1), x.astype(int).clip(0, width - 1)]
+    inside = signed_distance(view.alpha > 0.5)[y.astype(int).clip(0, height - 1), x.astype(int).clip(0, width - 1)]
     outside |= smooth_along(anatomy.average, inside.astype(np.float64), _ROUND_A_LIMB) < 0
     unseen = np.zeros(len(points), bool)
     for part, marks in (
@@ -149,15 +149,6 @@ def unseen_vertices(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anato
         if visibility[list(marks)].min() < _SURE:
             unseen |= (anatomy.part == part) & (outside | (part in HANDS + FEET))
     return unseen
-
-
-def _signed_distance(view: View) -> Float[np.ndarray, "h w"]:
-    """Pixels to the matte's border, positive inside."""
-    matte = (view.alpha > 0.5).astype(np.uint8)
-    distance: np.ndarray = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(
-        1 - matte, cv2.DIST_L2, 5
-    )
-    return distance
 
 
 def _behind_hands(view: View, points: Float[np.ndarray, "v 3"], anatomy: Anatomy) -> Bool[np.ndarray, " v"]:

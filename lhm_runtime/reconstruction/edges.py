@@ -11,7 +11,7 @@ from lhm_runtime.reconstruction.anatomy import Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch
 from lhm_runtime.reconstruction.carrying import image_covariance, pose_patch
 from lhm_runtime.reconstruction.colouring import read_colours
-from lhm_runtime.reconstruction.view import View
+from lhm_runtime.reconstruction.view import View, signed_distance
 
 _ROUNDS = 3
 _CLEARANCE = 2.65
@@ -34,8 +34,7 @@ def draw_in(
     """
     # the picture's edge is no border of the person: continue the matte beyond it
     matte = cv2.copyMakeBorder((view.alpha > 0.5).astype(np.uint8), _PAD, _PAD, _PAD, _PAD, cv2.BORDER_REPLICATE)
-    inside = cv2.distanceTransform(matte, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - matte, cv2.DIST_L2, 5)
-    inside = cv2.GaussianBlur(inside, (0, 0), 1.5)
+    inside = cv2.GaussianBlur(signed_distance(matte > 0), (0, 0), 1.5)
     slope = [cv2.Sobel(inside, cv2.CV_32F, dx, dy, ksize=3) / 8 for dx, dy in ((1, 0), (0, 1))]
     field = np.dstack([inside, *slope])
     tall = np.ptp(np.flatnonzero((view.alpha > 0.5).any(axis=1))) + 1
@@ -51,7 +50,9 @@ def draw_in(
         spread = blur + np.einsum("ni,nij,nj->n", way_in, image_covariance(view, points, linear, moved), way_in)
         # what is far outside belongs elsewhere: the nearest way in may lead into another limb
         near = ~held & (value[:, 0] > -_FURTHEST_M * view.focal[0] / image[:, 2])
-        lacking = np.where(near, _CLEARANCE * np.sqrt(spread) - value[:, 0], 0.0)
+        reach = np.sqrt(spread)
+        short = _CLEARANCE * reach - value[:, 0]
+        lacking = np.where(near, short, 0.0)
         if last:
             break
         at = np.flatnonzero(lacking > 0)
@@ -59,10 +60,9 @@ def draw_in(
         pixels = lacking[at]
         shift = np.concatenate([pixels[:, None] * way_in[at] * metres, np.zeros((len(at), 1))], axis=1)
         means[at] += np.linalg.solve(linear[at], shift[:, :, None])[:, :, 0]
-    reach = np.sqrt(spread)
     shrink = np.clip(1 - 0.5 * np.clip(lacking / np.maximum(reach, 1e-6), 0, 1), 0.5, 1)
     # loose hair is no limb: strands far outside are none
     hair = anatomy.part[anatomy.faces[patch.triangles, 0]] == Part.HEAD
-    lost = hair & ~held & (_CLEARANCE * reach - value[:, 0] > 2.2 * reach)
+    lost = hair & ~held & (short > 2.2 * reach)
     opacity = np.where(lost, 0.0, patch.opacity)
     return replace(patch, means=means, scales=patch.scales * shrink[:, None], opacity=opacity)

@@ -8,10 +8,11 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import Anatomy, smooth_along
+from lhm_runtime.reconstruction.builtin_person.figure import express
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples
 from lhm_runtime.reconstruction.builtin_person.shading import distance_to_path, smoothstep
 from lhm_runtime.reconstruction.builtin_person.skin import EYE_LOWER, EYE_UPPER
-from lhm_runtime.reconstruction.discs import BLINKS, express, vertex_area
+from lhm_runtime.reconstruction.discs import BLINKS, vertex_area
 from lhm_runtime.reconstruction.view import View
 
 _MIDDLE = slice(2, -2)

@@ -7,12 +7,13 @@ from jaxtyping import Float, Float64
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import Anatomy, study
+from lhm_runtime.reconstruction.builtin_person.skin import LIPS_INNER
 from lhm_runtime.reconstruction.fitting import BodyFit
 from lhm_runtime.reconstruction.photo import Photo
 from lhm_runtime.reconstruction.view import View, make_view
 
-_CORNERS = (78, 308)
-_UPPER, _LOWER = [191, 80, 81, 82, 13, 312, 311, 310, 415], [95, 88, 178, 87, 14, 317, 402, 318, 324]
+_CORNERS = (LIPS_INNER[0], LIPS_INNER[-1])
+_UPPER, _LOWER = [191, 80, 81, 82, 13, 312, 311, 310, 415], LIPS_INNER[1:-1]
 """Points of the two lips' edges that meet when the mouth is shut, from the person's right."""
 _STEADY = [33, 133, 362, 263, 168, 6, 1, 4, 10, 234, 454]
 """Points that no mouth moves: they say how large the face is."""

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.kinematics import joint_matrices
@@ -114,6 +114,15 @@ def _pull_push(
     behind = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     filled: np.ndarray = weighted + behind * (1 - weight)[:, :, None]
     return filled
+
+
+def signed_distance(matte: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Pixels to the matte's border, positive inside."""
+    inside = matte.astype(np.uint8)
+    distance: np.ndarray = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(
+        1 - inside, cv2.DIST_L2, 5
+    )
+    return distance
 
 
 def make_view(photo: Photo, fit: BodyFit, betas: Float[np.ndarray, " b"], body: BodyModel) -> View:

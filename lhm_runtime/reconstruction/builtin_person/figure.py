@@ -1,5 +1,6 @@
 """The bare figure that the built-in person is dressed upon, and the landmarks that place its features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +118,15 @@ def _refine_face(vertices: Float64[np.ndarray, "v 3"], body: BodyModel) -> Float
     return np.stack([x * narrower, y, np.where(around_nose > 0.01, flatter, z)], axis=1)
 
 
+def express(
+    vertices: Float[np.ndarray, "v 3"], body: BodyModel, names: Sequence[str], amount: float = 1.0
+) -> Float[np.ndarray, "v 3"]:
+    """Vertices with these expressions on, as far as the body has them."""
+    columns = [body.expression_names.index(name) for name in names if name in body.expression_names]
+    moved: np.ndarray = vertices + amount * body.expression_directions[:, :, columns].sum(axis=2)
+    return moved
+
+
 def widest_stretch(
     body: BodyModel, vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]
 ) -> Float64[np.ndarray, " v"]:
@@ -138,8 +148,7 @@ def widest_stretch(
         ("mouthSmileLeft", "mouthSmileRight"),
         ("mouthFunnel",),
     ):
-        columns = [body.expression_names.index(name) for name in expression if name in body.expression_names]
-        widest = np.maximum(widest, area_around(vertices + body.expression_directions[:, :, columns].sum(axis=2)))
+        widest = np.maximum(widest, area_around(express(vertices, body, expression)))
     stretch: np.ndarray = np.minimum(widest / rest, 9.0)
     return stretch
 

@@ -5,8 +5,9 @@ import pytest
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import study
+from lhm_runtime.reconstruction.builtin_person.figure import express
 from lhm_runtime.reconstruction.builtin_person.skin import EYE_LOWER, EYE_UPPER
-from lhm_runtime.reconstruction.discs import BLINKS, express
+from lhm_runtime.reconstruction.discs import BLINKS
 from lhm_runtime.reconstruction.eyelids import Lids, fit_blinks, paint_lids, sink_behind_lids
 
 
