@@ -48,8 +48,9 @@ def avatar(
 ) -> None:
     """Measure reconstruction: the photo's own view, later frames of a video, and unseen sides of synthetic people.
 
-    PSNR and SSIM are in the person's box on white at 512 pixels high; the video's also over whole frames. A face is
-    compared by SSIM of its box and by how far its points lie from the photo's when found again in the same view.
+    PSNR and SSIM are in the person's box on white at 512 pixels high; the video's and the synthetic people's also over
+    whole frames, as papers have them. A face is compared by SSIM of its box and by how far its points lie from the
+    photo's when found again in the same view.
 
     \b
     [bold]Examples[/bold]
@@ -254,14 +255,15 @@ def _print_people(console: Console, people: dict[str, Any]) -> None:
     titles = {"fitted": "in the pose found in the first photo", "posed": "in the pose they have in truth"}
     for kind, title in titles.items():
         table = Table(title=f"synthetic people, {title}")
-        for name in ("made of", "side", "PSNR dB", "SSIM", "IoU", "worst PSNR", "people"):
+        for name in ("made of", "side", "box PSNR", "SSIM", "IoU", "worst PSNR", "whole PSNR", "SSIM", "people"):
             table.add_column(name, justify="left" if name == "made of" else "right")
         for source, results in people.items():
             good = [result[kind] for result in results.values() if "failed" not in result]
             for yaw in YAWS_DEG if good else ():
-                scores = [person[str(yaw)] for person in good]
-                worst = min(score["psnr"] for score in scores)
-                table.add_row(source, f"{yaw}°", *_mean_cells(scores), f"{worst:.1f}", f"{len(good)} of {len(results)}")
+                in_box, whole = ([person[str(yaw)][frame] for person in good] for frame in ("person", "whole"))
+                worst = min(score["psnr"] for score in in_box)
+                cells = (*_mean_cells(in_box), f"{worst:.1f}", *_mean_cells(whole)[:2])
+                table.add_row(source, f"{yaw}°", *cells, f"{len(good)} of {len(results)}")
         console.print(table)
 
 

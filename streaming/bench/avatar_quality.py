@@ -63,6 +63,16 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class SideScore:
+    """How alike an avatar and the truth are from one side."""
+
+    person: Score
+    """In the person's box, 512 pixels high."""
+    whole: Score
+    """Over the whole picture at its own size, as papers of reconstruction have it: its empty part counts too."""
+
+
+@dataclass(frozen=True, slots=True)
 class FaceScore:
     """How much an avatar's face is the photo's, measured without a face recogniser."""
 
@@ -125,9 +135,9 @@ class PersonResult:
     seed: int
     source: str
     """Key of SOURCES."""
-    scores: dict[int, Score]
+    scores: dict[int, SideScore]
     """By yaw in degrees, in the pose found in the first photo; empty when reconstruction failed."""
-    posed: dict[int, Score]
+    posed: dict[int, SideScore]
     """The same in the pose that the person has in truth: what is left is the avatar's own fault."""
     used: int
     """How many photos the avatar was made of."""
@@ -240,7 +250,7 @@ def _film(person: SyntheticPerson, models: StillModels) -> list[Photo]:
 
 def _compare_sides(
     person: SyntheticPerson, avatar: Avatar, pose: SmplxPose, camera: Camera
-) -> tuple[dict[int, Score], list[np.ndarray]]:
+) -> tuple[dict[int, SideScore], list[np.ndarray]]:
     """Turn the cameras of the truth and of the avatar alike, each round its own mean joint of trunk and limbs.
 
     A picture does not tell how deep in the flesh a joint lies, and round another pivot the same avatar stands elsewhere
@@ -253,8 +263,11 @@ def _compare_sides(
     for yaw in YAWS_DEG:
         actual = truth.draw(person.pose, person.camera_from(yaw))
         turned = go_round(camera, middle(avatar, pose), up, float(np.radians(yaw)))
-        rgb = actual[:, :, :3] / np.maximum(actual[:, :, 3:], 1e-6)
-        scores[yaw], pair = _compare(rgb, actual[:, :, 3], drawn, pose, turned, _box_of(actual[:, :, 3]))
+        rgb, alpha = actual[:, :, :3] / np.maximum(actual[:, :, 3:], 1e-6), actual[:, :, 3]
+        in_box, pair = _compare(rgb, alpha, drawn, pose, turned, _box_of(alpha))
+        height, width = alpha.shape
+        whole, _ = _compare(rgb, alpha, drawn, pose, turned, (0, 0, width, height), height)
+        scores[yaw] = SideScore(in_box, whole)
         pairs.append(pair)
     return scores, pairs
 

@@ -50,11 +50,14 @@ def test_everything_is_in_the_report(photos: Path, tmp_path: Path) -> None:
     assert list(report["people"]) == ["1 photo"]
     measured = report["people"]["1 photo"]["0"]
     assert measured["used"] == 1
-    assert measured["posed"]["0"]["psnr"] > 15
+    assert measured["posed"]["0"]["person"]["psnr"] > 15
     sides = measured["fitted"]
     assert set(sides) == {"0", "30", "-30", "60", "-60", "90", "-90", "180"}
-    assert sides["0"]["psnr"] > 20
-    assert min(side["iou"] for side in sides.values()) > 0.5
+    assert sides["0"]["person"]["psnr"] > 20
+    assert min(side["person"]["iou"] for side in sides.values()) > 0.5
+    for side in sides.values():  # the same person, with more white around
+        assert side["whole"]["iou"] == pytest.approx(side["person"]["iou"], abs=0.03)
+    assert sides["90"]["whole"]["psnr"] > sides["90"]["person"]["psnr"] + 2
     assert {path.name for path in sheets.iterdir()} == {"a.png", "synthetic_00_1_photo.png"}
 
 
