@@ -90,9 +90,20 @@ def find_gaps(
     wide = cv2.dilate(labels.astype(np.uint16), np.ones((3, 3), np.uint8))
     rim = (wide > 0) & (labels == 0)
     open_ = np.bincount(wide[rim], ~inside[rim], count) / np.maximum(np.bincount(wide[rim], minlength=count), 1)
-    gap = (area > (_LEAST_M * scale) ** 2) & (off_body > _OFF_BODY) & (open_ < _OPEN) & (np.arange(count) > 0)
+    least = (_LEAST_M * scale) ** 2
+    gap = (area > least) & (off_body > _OFF_BODY) & (open_ < _OPEN) & (np.arange(count) > 0)
+    loose = _cut_off(inside & ~gap[wide], core, least)
+    gap[np.unique(wide[cv2.dilate(loose.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0])] = False
     cleared: np.ndarray = inside & gap[wide]
     return cleared
+
+
+def _cut_off(left: Bool[np.ndarray, "h w"], core: Bool[np.ndarray, "h w"], least: float) -> Bool[np.ndarray, "h w"]:
+    """What no longer hangs together with the person: a gap ends at the outline, and what goes on beyond is no gap."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(left.astype(np.uint8))
+    loose = stats[:, cv2.CC_STAT_AREA] > least
+    loose[np.unique(labels[core & left])] = loose[0] = False
+    return loose[labels]
 
 
 def _distance(mask: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

@@ -94,6 +94,22 @@ def test_creases_are_dark_and_stay(worn, filled, fit, body):
     assert clear_gaps(photo, fit, body) is photo
 
 
+def test_what_holds_the_persons_own_is_no_gap(worn, fit, body):
+    """Fair hair before a fair wall, with darker ends: without its middle they would float."""
+    legs = worn[420:480].all(axis=0).nonzero()[0]
+    side = slice(legs.max() - 3, legs.max() + 20)
+    ends = slice(side.stop, side.stop + 15)
+    own, alpha = worn.copy(), worn.copy()
+    own[420:480, side], own[420:480, ends] = False, True
+    alpha[420:480, side] = alpha[420:480, ends] = True
+    photo = photo_of(own, BLUE, GREY, alpha)
+    assert clear_gaps(photo, fit, body) is photo
+    closed = alpha.copy()
+    closed[415:420, side.start : ends.stop] = own[415:420, side.start : ends.stop] = True  # now it is a handle
+    cleared = clear_gaps(photo_of(own, BLUE, GREY, closed), fit, body).alpha
+    assert (cleared[425:475, side.start + 8 : side.stop - 5] < 0.5).all()
+
+
 def test_a_given_matte_is_not_questioned(worn, filled, fit, body):
     photo = replace(photo_of(worn, BLUE, GREY, filled), matte_given=True)
     assert clear_gaps(photo, fit, body) is photo
