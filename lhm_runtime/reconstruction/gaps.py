@@ -103,7 +103,8 @@ def _cut_off(left: Bool[np.ndarray, "h w"], core: Bool[np.ndarray, "h w"], least
     _, labels, stats, _ = cv2.connectedComponentsWithStats(left.astype(np.uint8))
     loose = stats[:, cv2.CC_STAT_AREA] > least
     loose[np.unique(labels[core & left])] = loose[0] = False
-    return loose[labels]
+    floating: np.ndarray = loose[labels]
+    return floating
 
 
 def _distance(mask: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
