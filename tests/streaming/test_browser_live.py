@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from dancer import RAISED, Dancer, reach
 from live import LiveServer, live_server, run
+from people import DEMO_PERSON
 from PIL import Image
 
-import lhm_runtime.models
 from lhm_runtime.avatar import Avatar
 from streaming.app import WEB
 from streaming.bench.chromium import Page, open_page
@@ -24,7 +24,6 @@ pytestmark = [
     pytest.mark.skipif(not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chromium here"),
 ]
 
-DEMO_PERSON = Path(lhm_runtime.models.__file__).parent / "assets" / "demo_person.png"
 WIDTH, HEIGHT = 96, 120
 PIXELS = f"""(() => {{
   const video = document.querySelector('video'), canvas = document.createElement('canvas')

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import typer
 from click.testing import Result
+from people import DEMO_PERSON
 from PIL import Image
 from typer.testing import CliRunner
 
-import lhm_runtime
 from lhm_runtime.avatar import load_avatar
 from lhm_runtime.errors import PhotoError
 from lhm_runtime.reconstruction.photo_doubts import turn_of
@@ -21,8 +21,6 @@ from streaming.preview import COLUMNS, TILE
 from streaming.reconstruct_command import Look, choose_sides, reconstruct_command, see_turning_person
 from streaming.video_file import write_video
 from streaming.video_input import VideoInput
-
-PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
 
 app = typer.Typer()
 app.command()(reconstruct_command)
@@ -44,7 +42,7 @@ def turning_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_photo_becomes_an_avatar_and_a_sheet(tmp_path: Path) -> None:
     out, sheet = tmp_path / "me.avatar", tmp_path / "me.png"
-    result = run(PERSON, "-o", out, "--preview", sheet, "--count", "10000")
+    result = run(DEMO_PERSON, "-o", out, "--preview", sheet, "--count", "10000")
     assert result.exit_code == 0, result.output
     assert "wrote" in result.output
     made = load_avatar(out)
@@ -62,7 +60,7 @@ def test_a_photo_becomes_an_avatar_and_a_sheet(tmp_path: Path) -> None:
 
 def test_the_avatar_goes_beside_the_photo(tmp_path: Path) -> None:
     photo = tmp_path / "me.png"
-    Image.open(PERSON).reduce(2).save(photo)
+    Image.open(DEMO_PERSON).reduce(2).save(photo)
     result = run(photo, "--count", "10000")
     assert result.exit_code == 0, result.output
     assert load_avatar(tmp_path / "me.avatar").metadata.reconstructor.startswith("projection")
@@ -81,13 +79,13 @@ def test_the_avatar_goes_beside_the_photo(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], said: str) -> None:
-    result = run(PERSON, *arguments)
+    result = run(DEMO_PERSON, *arguments)
     assert result.exit_code == 2
     assert said in result.output
 
 
 def test_a_video_stands_alone(turning_video: Path) -> None:
-    result = run(turning_video, "--back", PERSON)
+    result = run(turning_video, "--back", DEMO_PERSON)
     assert result.exit_code == 2
     assert "stands alone" in result.output
 

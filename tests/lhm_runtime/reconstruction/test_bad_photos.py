@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from people import DEMO_PERSON
 from PIL import Image
 
-import lhm_runtime
 from lhm_runtime.avatar import Avatar
 from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.body.kinematics import forward_kinematics, joint_matrices
@@ -21,7 +21,6 @@ from lhm_runtime.reconstruction.builtin_person import build_person
 from lhm_runtime.reconstruction.photo import read_photo
 from lhm_runtime.reconstruction.still_models import StillModels
 
-PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
 WALL = (0.72, 0.71, 0.68)
 
 
@@ -83,7 +82,7 @@ def face_only(rgb: np.ndarray) -> np.ndarray:
 def test_a_poor_picture(
     change: Callable[[np.ndarray], np.ndarray], said: str, tmp_path: Path, models: StillModels
 ) -> None:
-    rgb = np.asarray(Image.open(PERSON).convert("RGB"))
+    rgb = np.asarray(Image.open(DEMO_PERSON).convert("RGB"))
     path = tmp_path / "photo.jpg"
     Image.fromarray(change(rgb).astype(np.uint8)).save(path, quality=90)
     assert re.match(said, outcome(path, models))
@@ -134,7 +133,7 @@ def test_a_poor_pose(name: str, model: Avatar, tmp_path: Path, models: StillMode
 
 
 def test_a_damaged_file(tmp_path: Path, models: StillModels) -> None:
-    data = PERSON.read_bytes()
+    data = DEMO_PERSON.read_bytes()
     path = tmp_path / "photo.png"
     for damaged in (data[: len(data) // 3], b"\xff\xd8\xff" + data[3:], b"", data[:33] + bytes(4000)):
         path.write_bytes(damaged)

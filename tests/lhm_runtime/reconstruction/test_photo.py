@@ -6,17 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from people import DEMO_PERSON
 from PIL import Image
 
-import lhm_runtime
 from lhm_runtime.errors import InvalidInputError, PhotoError
 from lhm_runtime.motion.landmark_points import MIRRORED_BODY, NOSE, SHOULDERS
 from lhm_runtime.motion.person_choice import Body
 from lhm_runtime.reconstruction.photo import LARGEST_SIDE, SMALLEST_SIDE, Photo, read_photo, see_person
 from lhm_runtime.reconstruction.still_models import Person, StillModels
 
-ASSETS = Path(lhm_runtime.__file__).parent / "assets"
-PERSON, PORTRAIT = ASSETS / "demo_person.png", ASSETS / "demo_portrait.png"
+PORTRAIT = DEMO_PERSON.with_name("demo_portrait.png")
 WIDTH, HEIGHT = 1152, 1536
 """Of the demo person's photo."""
 
@@ -29,12 +28,12 @@ def models() -> Iterator[StillModels]:
 
 @pytest.fixture(scope="module")
 def person(models: StillModels) -> Photo:
-    return read_photo(PERSON, models=models)
+    return read_photo(DEMO_PERSON, models=models)
 
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    return np.asarray(Image.open(PERSON).convert("RGB"))
+    return np.asarray(Image.open(DEMO_PERSON).convert("RGB"))
 
 
 def test_a_whole_person(person: Photo) -> None:
@@ -79,14 +78,14 @@ def test_a_portrait(models: StillModels) -> None:
 
 
 def test_equal_photos_give_equal_results(person: Photo, models: StillModels) -> None:
-    again = read_photo(PERSON, models=models)
+    again = read_photo(DEMO_PERSON, models=models)
     np.testing.assert_array_equal(again.alpha, person.alpha)
     np.testing.assert_array_equal(again.landmarks.face_image, person.landmarks.face_image)
     assert again.sha256 == person.sha256
 
 
 def test_a_file_needs_no_models_of_the_caller(person: Photo) -> None:
-    np.testing.assert_array_equal(read_photo(PERSON).alpha, person.alpha)
+    np.testing.assert_array_equal(read_photo(DEMO_PERSON).alpha, person.alpha)
 
 
 def test_each_of_several_people_can_be_chosen(pixels: np.ndarray, models: StillModels) -> None:
@@ -153,13 +152,13 @@ def test_the_photos_own_transparency_is_kept(person: Photo, pixels: np.ndarray, 
 def test_a_mask_file_is_followed(person: Photo, models: StillModels, tmp_path: Path) -> None:
     mask = (person.alpha > 0.5).astype(np.uint8) * 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    seen = read_photo(PERSON, mask_path=tmp_path / "mask.png", models=models)
+    seen = read_photo(DEMO_PERSON, mask_path=tmp_path / "mask.png", models=models)
     np.testing.assert_array_equal(seen.alpha, mask / 255)
     assert seen.matte_given
     assert not person.matte_given
     Image.fromarray(255 - mask).save(tmp_path / "mask.png")
     with pytest.raises(PhotoError, match=r"holds only .* of the points"):
-        read_photo(PERSON, mask_path=tmp_path / "mask.png", models=models)
+        read_photo(DEMO_PERSON, mask_path=tmp_path / "mask.png", models=models)
 
 
 def test_another_matting_model_may_be_given(person: Photo, models: StillModels) -> None:
@@ -169,11 +168,11 @@ def test_another_matting_model_may_be_given(person: Photo, models: StillModels) 
         asked.append(rgb.shape)
         return (person.alpha > 0.5).astype(np.float32)
 
-    seen = read_photo(PERSON, matte=matte, models=models)
+    seen = read_photo(DEMO_PERSON, matte=matte, models=models)
     assert asked == [(HEIGHT, WIDTH, 3)]
     np.testing.assert_array_equal(seen.alpha, (person.alpha > 0.5).astype(np.float32))
     with pytest.raises(InvalidInputError, match=r"matte gave float64"):
-        read_photo(PERSON, matte=lambda rgb: np.ones(rgb.shape[:2]), models=models)
+        read_photo(DEMO_PERSON, matte=lambda rgb: np.ones(rgb.shape[:2]), models=models)
 
 
 @pytest.mark.parametrize("kind", ["blank", "noise"])

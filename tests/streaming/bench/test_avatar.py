@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from people import DEMO_PERSON
 from PIL import Image
 from typer.testing import CliRunner
 
-import lhm_runtime
 from streaming.bench.avatar import avatar, parse_frames
 
 app = typer.Typer()
@@ -27,8 +27,7 @@ def photos(tmp_path: Path) -> Path:
     """The demo person, and a picture of nobody."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    assets = Path(lhm_runtime.__file__).parent / "assets"
-    Image.open(assets / "demo_person.png").resize((576, 768)).save(folder / "a.png")
+    Image.open(DEMO_PERSON).resize((576, 768)).save(folder / "a.png")
     Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(folder / "b.png")
     return folder
 

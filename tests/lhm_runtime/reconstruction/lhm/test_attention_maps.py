@@ -1,13 +1,11 @@
 """Maps are softmax rows of the network's own queries and keys, of the points that were chosen."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from lhm_checkpoints import CONFIG, write_lhm
+from people import DEMO_PERSON
 
-import lhm_runtime
 from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.errors import InvalidInputError
 from lhm_runtime.reconstruction.lhm.attention_maps import WATCHED, AttentionProbe, choose_points, look_inside
@@ -16,8 +14,6 @@ from lhm_runtime.reconstruction.lhm.network import LhmNetwork
 from lhm_runtime.reconstruction.lhm.run import LhmRun, prepare_run
 from lhm_runtime.reconstruction.lhm.weights import find_lhm
 from lhm_runtime.reconstruction.photo import read_photo
-
-PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +113,7 @@ def test_points_that_are_none() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_photo_is_looked_into(run: LhmRun) -> None:
-    canonical, maps = look_inside(run, read_photo(PERSON))
+    canonical, maps = look_inside(run, read_photo(DEMO_PERSON))
     assert len(canonical.gaussians) == CONFIG.points
     assert {(one.points, one.layer) for one in maps} == {(name, layer) for name in WATCHED for layer in (0, 1)}
     assert {one.weights.shape for one in maps if one.picture == "body"} == {(64, 64)}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from lhm_checkpoints import CONFIG, write_lhm
+from people import DEMO_PERSON
 from torch.profiler import ProfilerActivity, profile
 
-import lhm_runtime
 from lhm_runtime.errors import BackendError
 from lhm_runtime.reconstruction.lhm import cost, pipeline, transformer
 from lhm_runtime.reconstruction.lhm.allocations import AllocationTrace, trace_peak
@@ -31,7 +31,6 @@ from lhm_runtime.reconstruction.lhm.sapiens import Sapiens, SapiensConfig
 from lhm_runtime.reconstruction.lhm.throughput import scale_down
 from lhm_runtime.reconstruction.photo import read_photo
 
-PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
 SMALL = replace(scale_down(VARIANTS["LHM-500M"], 16), layers=2, dino=DinoConfig(64, 2, 2, (0, 1)))
 
 
@@ -197,7 +196,7 @@ def test_encoders_are_gone_before_the_network_comes(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(type(checkpoint), "load_head_encoder", lambda *a, **k: watch(make_head(*a, **k)))
     monkeypatch.setattr(type(checkpoint), "load_network", lambda *a, **k: watch(load_network(*a, **k)))
     sapiens = folder / "sapiens_1b_epoch_173_torchscript.pt2"
-    made = pipeline.reconstruct_canonical(read_photo(PERSON), checkpoint, sapiens, source_size=512)
+    made = pipeline.reconstruct_canonical(read_photo(DEMO_PERSON), checkpoint, sapiens, source_size=512)
     assert alive == [0, 0, 0]
     assert [one.stage for one in made.costs] == list(cost.STAGES)
     assert len(made.gaussians) == CONFIG.points

@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 import torch
 from lhm_goldens import Golden
+from people import DEMO_PERSON
 
-import lhm_runtime
 from lhm_runtime.avatar import AvatarMetadata
 from lhm_runtime.errors import FileFormatError
 from lhm_runtime.reconstruction.lhm.animation import make_avatar
 from lhm_runtime.reconstruction.lhm.pipeline import Canonical, reconstruct_canonical
 from lhm_runtime.reconstruction.photo import Photo, read_photo
 
-PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
-
 
 @pytest.fixture(scope="module")
 def photo() -> Photo:
-    return read_photo(PERSON)
+    return read_photo(DEMO_PERSON)
 
 
 @pytest.fixture(scope="module")

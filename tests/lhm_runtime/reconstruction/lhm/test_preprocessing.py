@@ -1,15 +1,14 @@
 """Pictures for the encoders, where the published code fails as well (its own results: test_goldens.py)."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from people import DEMO_PERSON
 from PIL import Image
 
-import lhm_runtime
 from lhm_runtime.errors import InvalidInputError, PhotoError
 from lhm_runtime.reconstruction.lhm.head_box import find_head
 from lhm_runtime.reconstruction.lhm.preprocessing import (
@@ -21,8 +20,6 @@ from lhm_runtime.reconstruction.lhm.preprocessing import (
     head_input,
 )
 from lhm_runtime.reconstruction.photo import Photo, read_photo
-
-PERSON = Path(lhm_runtime.__file__).parent / "assets" / "demo_person.png"
 
 
 def person_at(height: int, width: int, box: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +146,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Photo:
     path = tmp_path_factory.mktemp("photo") / "rotated.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.open(PERSON).convert("RGB").transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
+    Image.open(DEMO_PERSON).convert("RGB").transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
     return read_photo(path)
 
 
