@@ -40,12 +40,14 @@ _BONE_M = (0.12, 0.12, 0.08)
 _ARM_BONE_M = (0.12, 0.12, 0.06)
 _HEAD_BONE_M = 0.06
 _HAND_BONE_M = 0.03
+_HANGING_M = 0.12  # of a shin out of sight, where the trunk is upright and the thigh level
 # deviations, towards the camera or away, of who stands
 _SHOULDERS_OVER_ANKLES_M = 0.07
 _HIP_OVER_ANKLE_M = 0.10
 
 _OUTSIDE = 0.02  # points count up to this share of the picture's size outside it
 _SEEN, _END_SEEN = 0.3, 0.4
+_LEAST_SITTING = 0.05  # of what there is of it: less would not be felt
 _STANDING_BEND = np.radians(65.0)  # who bends a knee more sits or lunges
 _LEAST_KNEE_BEND = 0.25
 
@@ -111,6 +113,7 @@ def gather_evidence(
     for side, (hand, _) in enumerate(hands):
         ends += [INDICES[side], PINKIES[side]] if hand is None else []
     _add_body(found, image, world, visible, ends, _BONES + (_HEAD_BONES if face is None else []))
+    _hang_shins(found, world, visible, likely_pitch[0])
     body_count = len(found.points)
     for side, (hand, hand_world) in enumerate(hands):
         if hand is not None:
@@ -245,6 +248,17 @@ def _add_body(
         if min(visible[a], visible[b]) > _SEEN:
             deviation = _ARM_BONE_M if b in _ARM_ENDS else (_HEAD_BONE_M,) * 3 if (a, b) in _HEAD_BONES else _BONE_M
             found.bones.append((a, b, world[b] - world[a], deviation))
+
+
+def _hang_shins(found: _Collection, world: np.ndarray, visible: np.ndarray, pitch: float) -> None:
+    """Who sits has the shins hanging where they are out of sight; at rest they would go on where the thighs point."""
+    down = np.array([0.0, -np.cos(pitch), -np.sin(pitch)])
+    for shoulder, hip, knee, ankle in zip(SHOULDERS, HIPS, KNEES, ANKLES, strict=True):
+        thigh = world[knee] - world[hip]
+        sits = _hangs(world[hip] - world[shoulder]) * (1 - _hangs(thigh))
+        if min(visible[shoulder], visible[hip], visible[knee]) > _SEEN >= visible[ankle] and sits > _LEAST_SITTING:
+            shin = float(np.linalg.norm(thigh)) * down
+            found.bones.append((knee, ankle, shin, (_HANGING_M / sits,) * 3))
 
 
 def _add_hand(found: _Collection, side: int, image: np.ndarray, world: np.ndarray | None) -> None:

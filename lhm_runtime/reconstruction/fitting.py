@@ -20,6 +20,7 @@ from lhm_runtime.motion.expression import map_face
 from lhm_runtime.motion.landmark_points import KNEES
 from lhm_runtime.motion.solver import Solver
 from lhm_runtime.reconstruction.fit_evidence import body_points, gather_evidence
+from lhm_runtime.reconstruction.footing import stand_on_matte
 from lhm_runtime.reconstruction.landmark_anchors import find_anchors, pose_anchors
 from lhm_runtime.reconstruction.pose_refinement import BodyState, Evidence, misfit, refine
 from lhm_runtime.reconstruction.silhouette import measure_outline
@@ -108,6 +109,8 @@ def fit_body(
     state = BodyState(solved.pose.rotvec.astype(np.float64), np.zeros(3), shape, pitch[0])
     state = _refine_from(evidence, place_body(evidence, state), start, free_betas=betas is None)
     if alpha is not None and betas is None and body_points(landmarks)[2][KNEES].min() > _KNEE_SEEN:
+        found = pose_anchors(evidence.anchors, state.rotvec, state.transl, state.betas).points
+        evidence = stand_on_matte(evidence, found, alpha)
         for _ in range(_SILHOUETTES):
             pose, camera = level(state, body.rest_joints(state.betas), image_size, focal_px)
             outline = measure_outline(body, pose, state.betas.astype(np.float32), camera, alpha)

@@ -196,6 +196,39 @@ def test_limbs_out_of_the_picture_rest(body: BodyModel) -> None:
     assert fit.confidence[JOINT_INDEX["head"]] > 0.5
 
 
+def test_shins_of_who_sits_hang_where_they_are_out_of_sight(body: BodyModel) -> None:
+    rotvec = relaxed_pose().rotvec.astype(np.float64)
+    for side in ("left", "right"):
+        rotvec[JOINT_INDEX[f"{side}_hip"], 0], rotvec[JOINT_INDEX[f"{side}_knee"], 0] = -1.45, 1.45
+    landmarks = see(body, rotvec, TRANSL, np.zeros(14), camera_looking_down(0.1))
+    visible = np.ones(33, np.float32)
+    visible[27:] = 0
+    fit = fit_body(replace(landmarks, body_visibility=visible), SIZE, body)
+    joints = joints_of(fit, body)
+    for side in ("left", "right"):
+        shin = joints[JOINT_INDEX[f"{side}_ankle"]] - joints[JOINT_INDEX[f"{side}_knee"]]
+        assert -shin[1] > np.cos(np.radians(30.0)) * np.linalg.norm(shin)
+
+
+def test_a_foot_that_the_matte_has_lower_than_its_points_is_nearer(body: BodyModel) -> None:
+    rotvec = relaxed_pose().rotvec.astype(np.float64)
+    for side, hip, knee in (("left", 0.15, 0.2), ("right", -0.35, 0.05)):
+        rotvec[JOINT_INDEX[f"{side}_hip"], 0], rotvec[JOINT_INDEX[f"{side}_knee"], 0] = hip, knee
+    camera = camera_looking_down(0.05)
+    landmarks = see(body, rotvec, TRANSL, np.zeros(14), camera)
+    alpha = draw(body, rotvec, TRANSL, np.zeros(14), camera)
+    # as MediaPipe has it: the foremost foot too high, and no nearer than the other
+    image, world = landmarks.body_image.copy(), landmarks.body_world.copy()
+    image[[28, 30, 32], 1] -= np.float32(0.12 * camera.fx / 2.5)
+    world[[26, 28, 30, 32], 2] = world[[25, 27, 29, 31], 2]
+    told = fit_body(replace(landmarks, body_image=image, body_world=world), SIZE, body, alpha=alpha)
+    joints, ankles = joints_of(told, body), [JOINT_INDEX[f"{side}_ankle"] for side in ("left", "right")]
+    true = project(forward_kinematics(rotvec, body.rest_joints(), TRANSL)[:, :3, 3], camera)
+    off = np.linalg.norm(project(joints, told.camera) - true, axis=1)[ankles] / camera.fx * 2.7
+    assert off.max() < 0.05
+    assert joints[ankles[1], 2] - joints[ankles[0], 2] > 0.15
+
+
 def test_the_matte_tells_the_girth(body: BodyModel) -> None:
     betas = np.zeros(14)
     betas[body.beta_names.index("weight")] = 1.6
