@@ -19,6 +19,8 @@ _RIM_COSINE, _RIM_NEIGHBOURS, _STRANGE, _SHADE_COUNTS = 0.4, 24, 0.11, 0.4
 """Where skin and clothes turn away like this, what is seen must be like one of the colours seen squarely nearby, of
 whose difference brightness counts for a share, as a rim lies in shade: a fit a few millimetres off reads the collar on
 the jaw, hair on the cheek beyond the nose, shadow on ears, and what shows between two legs on either of them."""
+_RIM_M = 0.012
+"""Nearer to the matte's border than this a head is on the rim too: lamps behind it shine in."""
 _SKIN_COSINES = (0.15, 0.5)
 """Skin of the head is not believed where it turns away more than the first of these, fully from the second on."""
 _EDGE_PX, _EDGE_M = 1.2, 0.004
@@ -100,27 +102,34 @@ def observe(
     confidence = np.where(seen & head & ~hairy, np.clip((cosine - low) / (high - low), 0, 1), confidence)
     rgb = read_colours(view.extended, image[:, :2])
     shown = confidence > 0
-    confidence[_strange_rims(rgb, confidence, cosine, points, ~hairy)] = 0
+    outermost = head & (inside < _RIM_M * scale)
+    confidence[strange_rims(rgb, confidence, outermost, points, ~hairy, lighter=True)] = 0
+    confidence[strange_rims(rgb, confidence, cosine < _RIM_COSINE, points, ~hairy)] = 0
     spilt = find_spill(rgb, shown, beside & ~head, image[:, :2], part, face, mesh, scale, anatomy)
     return Observation(rgb, np.where(spilt, 0.0, confidence), cosine)
 
 
-def _strange_rims(
+def strange_rims(
     rgb: Float[np.ndarray, "n 3"],
     confidence: Float[np.ndarray, " n"],
-    cosine: Float[np.ndarray, " n"],
+    on_rim: Bool[np.ndarray, " n"],
     points: Float[np.ndarray, "n 3"],
     judged: Bool[np.ndarray, " n"],
+    *,
+    lighter: bool = False,
 ) -> Int64[np.ndarray, " k"]:
-    """Samples on rims whose colour is met nowhere near on what faces the camera."""
+    """Samples on rims whose colour is met nowhere near off the rim; of those only what is lighter, if so wanted."""
     seen = judged & (confidence > 0)
-    firm, rim = np.flatnonzero(seen & (cosine >= _RIM_COSINE)), np.flatnonzero(seen & (cosine < _RIM_COSINE))
+    firm, rim = np.flatnonzero(seen & ~on_rim), np.flatnonzero(seen & on_rim)
     if len(firm) < _RIM_NEIGHBOURS or len(rim) == 0:
         return np.zeros(0, np.int64)
     near = firm[cKDTree(points[firm]).query(points[rim], k=_RIM_NEIGHBOURS)[1]]
     unlike = colour_change(rgb[rim, None], rgb[near], _SHADE_COUNTS)
-    strange: np.ndarray = rim[np.sort(unlike, axis=1)[:, 2] > _STRANGE]
-    return strange
+    strange = np.sort(unlike, axis=1)[:, 2] > _STRANGE
+    if lighter:
+        strange &= rgb[rim].mean(axis=1) > rgb[near].mean(axis=2).max(axis=1)
+    found: np.ndarray = rim[strange]
+    return found
 
 
 def colour_change(

@@ -6,13 +6,14 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float, Float64, Int64
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import ARMS, FEET, HANDS, LEGS, OTHER_SIDE, Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.sampling import Samples
 from lhm_runtime.reconstruction.colouring import colour_change, smooth_over
 from lhm_runtime.reconstruction.draping import solve_sparse
-from lhm_runtime.reconstruction.hair import Head, fill_hair
+from lhm_runtime.reconstruction.hair import Head, draw_grain, fill_hair
 
 _SURE = 0.6
 _MIRROR_REACH_M = 0.02
@@ -45,6 +46,11 @@ _REAR = 0.3
 """Share of the scalp in view, furthest back, that is hair where there is any."""
 _STRIDE = 5
 """One in so many unseen samples is filled from its surroundings; the others follow these."""
+_CLAD = (Part.TORSO, *ARMS, *LEGS)
+_CLAD_METRIC = np.array([1, 0.7, 0.3])
+_EVEN_M, _EVENED_AT, _EVEN_ROUNDS, _SHADE_COUNTS, _DIM = 0.08, 400, 2, 0.8, 0.2
+"""Parts whose guesses are evened out, weights of x, y and z there, over what distance and at how many places at least,
+how often, the share for which brightness counts, and the brightness from which on dyes are told well."""
 _SHOE = 0.5
 """Brightness of shoes that nobody saw, in times of the legs'."""
 _FEATHER_M, _FACE_FEATHER_M = 0.03, 0.06
@@ -88,6 +94,7 @@ def fill_unseen(
     surface: Surface,
     hairy: Bool[np.ndarray, " n"],
     hat: Bool[np.ndarray, " n"],
+    strands: Bool[np.ndarray, " n"] | None,
     anatomy: Anatomy,
 ) -> Float64[np.ndarray, "n 3"]:
     """Colours for all samples: the photos' where they are sure, else inferred; grey when nothing was seen.
@@ -98,6 +105,7 @@ def fill_unseen(
         surface: the samples.
         hairy: samples of hair or a hat.
         hat: samples in a hat: what of the hairy ones is in it and what is not tell nothing of each other.
+        strands: samples where photos show nothing but hair, if they show them; None where they do not tell.
         anatomy: of the body that the samples lie on.
     """
     known = np.flatnonzero(confidence > _SURE)
@@ -106,6 +114,8 @@ def fill_unseen(
     unknown = np.flatnonzero(confidence < 1)
     guess = rgb.copy()
     guess[unknown] = _from_same_garment(rgb, known, unknown, hairy, surface)
+    clad = unknown[np.isin(surface.part[unknown], _CLAD)]
+    guess[clad] += _towards_even(guess[clad], surface.template[clad])
     reach, near = cKDTree(surface.template[known]).query(surface.template[unknown] * [-1, 1, 1])
     mirrored = (reach < _MIRROR_REACH_M) & ~hairy[unknown]
     target, source = unknown[mirrored], known[np.asarray(near)[mirrored]]
@@ -117,11 +127,13 @@ def fill_unseen(
     share = _MIRROR_SHARE * np.exp(-doubt)
     relit = np.where(head[:, None], np.clip(lighter, 1 / _MOST_RELIT, _MOST_RELIT), 1.0)
     guess[target] = share * rgb[source] * relit + (1 - share) * guess[target]
-    for kind in (hairy & ~hat, hairy & hat):
+    for kind, shown in ((hairy & ~hat, strands), (hairy & hat, None)):
         alike = unknown[kind[unknown]]
         if len(alike):
-            guess[alike] = _hair(rgb, known, alike, kind, surface, anatomy)
-    guess += _step_at_border(rgb, guess, confidence, surface, anatomy)
+            guess[alike] = _hair(rgb, known, alike, kind, shown, surface, anatomy)
+    # a bare forehead may differ from hair by brightness alone, and is no hair in another light
+    told = confidence if strands is None else np.where(hairy & ~hat & ~strands, 0.0, confidence)
+    guess += _step_at_border(rgb, guess, told, surface, anatomy)
     share = np.clip((confidence - 0.15) / 0.35, 0, 1)[:, None]
     filled: np.ndarray = np.clip(share * rgb + (1 - share) * guess, 0, 1)
     return filled
@@ -180,6 +192,29 @@ def _from_same_garment(
     return filled
 
 
+def _towards_even(guess: Float[np.ndarray, "c 3"], places: Float[np.ndarray, "c 3"]) -> Float64[np.ndarray, "c 3"]:
+    """What to add to guesses so that light and shade change slowly over each garment.
+
+    Folds and shadows of the front are bands on the back otherwise. A bilateral filter (Tomasi and Manduchi 1998):
+    guesses are averaged as far as they may be one dye in a little other light, so that garments end where they did.
+    """
+    if len(guess) == 0:
+        return np.zeros_like(guess)
+    few = np.arange(0, len(guess), max(1, len(guess) // _EVENED_AT))
+    at = places * _CLAD_METRIC / _EVEN_M
+    apart, even = cdist(at[few], at[few], "sqeuclidean"), guess[few]
+    for _ in range(_EVEN_ROUNDS):
+        # dark cloth and skin in the shade differ little but for their hue
+        dye = even / (np.linalg.norm(even, axis=1, keepdims=True) + _DIM)
+        unlike = np.hypot(colour_change(even[:, None], even, _SHADE_COUNTS), colour_change(dye[:, None], dye, 0.0))
+        unlike /= _SAME_MATERIAL
+        weight = np.exp(-(apart + unlike**2) / 2)
+        even = weight @ even / weight.sum(axis=1, keepdims=True)
+    # what lies between cloth and a hand's print moves as that which it resembles
+    alike = np.hstack([at, guess / _SAME_MATERIAL])
+    return _read(alike[few], even - guess[few], alike)
+
+
 def _far_colour(
     rgb: Float[np.ndarray, "n 3"], known: Int64[np.ndarray, " k"], part: Part, surface: Surface
 ) -> Float64[np.ndarray, " 3"]:
@@ -202,7 +237,7 @@ def _skin_like(rgb: Float[np.ndarray, "n 3"], skin: Float[np.ndarray, "k 3"]) ->
 
 
 def _read(
-    places: Float[np.ndarray, "k 3"], values: Float[np.ndarray, "k 3"], wanted: Float[np.ndarray, "n 3"]
+    places: Float[np.ndarray, "k d"], values: Float[np.ndarray, "k 3"], wanted: Float[np.ndarray, "n d"]
 ) -> Float64[np.ndarray, "n 3"]:
     """Values known at scattered places, smoothly between them."""
     k = min(6, len(places))
@@ -234,24 +269,32 @@ def _hair(
     known: Int64[np.ndarray, " k"],
     hair: Int64[np.ndarray, " h"],
     hairy: Bool[np.ndarray, " n"],
+    strands: Bool[np.ndarray, " n"] | None,
     surface: Surface,
     anatomy: Anatomy,
 ) -> Float64[np.ndarray, "h 3"]:
     """Colours of hair from seen hair, or what is most likely to be that."""
     template = surface.template
     seen = known[hairy[known]]
+    shown = seen[:0] if strands is None else seen[strands[seen]]
+    told = len(shown) >= _ENOUGH
+    seen = shown if told else seen
     if len(seen) < _ENOUGH:
-        head = known[surface.part[known] == Part.HEAD]
-        seen = head[template[head, 1] > np.quantile(template[head, 1], 0.85)] if len(head) > _ENOUGH else known
+        on_head = known[surface.part[known] == Part.HEAD]
+        seen = known
+        if len(on_head) > _ENOUGH:
+            seen = on_head[template[on_head, 1] > np.quantile(template[on_head, 1], 0.85)]
     skin = known[surface.face[known]]
     if len(skin) > _ENOUGH and len(seen) > 2 * _ENOUGH:  # bare foreheads, temples and ears are no hair
         ahead = template[seen, 2]
-        tone, typical = np.median(rgb[skin], axis=0), np.median(rgb[seen[ahead < np.quantile(ahead, _REAR)]], axis=0)
-        if np.linalg.norm(typical - tone) > _SAME_MATERIAL:
+        likely = seen if told else seen[ahead < np.quantile(ahead, _REAR)]
+        tone, typical = np.median(rgb[skin], axis=0), np.median(rgb[likely], axis=0)
+        if told or np.linalg.norm(typical - tone) > _SAME_MATERIAL:
             like = np.linalg.norm(rgb[seen] - typical, axis=1) - np.linalg.norm(rgb[seen] - tone, axis=1)
             seen = seen[np.argsort(like, kind="stable")[: max(_ENOUGH, np.count_nonzero(like < 0))]]
-    head = Head.of(surface.rest, anatomy)
-    return fill_hair(rgb[seen], surface.samples.points[seen], surface.samples.points[hair], head)
+    points = surface.samples.points
+    filled = fill_hair(rgb[seen], points[seen], points[hair], Head.of(surface.rest, anatomy))
+    return filled * draw_grain(rgb[seen], points[seen], len(hair))[:, None] if told else filled
 
 
 def _step_at_border(

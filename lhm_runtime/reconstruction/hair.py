@@ -40,6 +40,9 @@ _FINE_M, _LOCK_M, _ALONG_M = 0.004, 0.014, 0.12
 """Sizes of strands and locks across, and of both along."""
 _STREAKS = (0.03, 0.14)
 """Least and most contrast between strands, in times of their brightness."""
+_NEAR, _MOST_GRAIN, _DARK = 9, 1.5, 0.02
+"""Neighbours that a sample's brightness is compared with, how much brighter or darker it may be than they are, and the
+least brightness to compare with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +235,22 @@ def fill_hair(
     mixed = left * sides[0] + (1 - left) * sides[1]
     filled: np.ndarray = mixed * streaks(head, wanted, contrast_of(rgb))[:, None]
     return filled
+
+
+def draw_grain(rgb: Float[np.ndarray, "k 3"], seen: Float[np.ndarray, "k 3"], count: int) -> Float64[np.ndarray, " n"]:
+    """Brightness, about 1, of as many samples: it varies from one to the next as that of seen hair does.
+
+    Args:
+        rgb: colours of seen hair.
+        seen: where on the draped head they are.
+        count: how many are wanted.
+    """
+    light = rgb.mean(axis=1)
+    near = np.asarray(cKDTree(seen).query(seen, k=range(1, min(_NEAR, len(seen)) + 1))[1])
+    usual = np.median(light[near], axis=1)
+    grain = np.clip(light / np.maximum(usual, _DARK), 1 / _MOST_GRAIN, _MOST_GRAIN)
+    drawn: np.ndarray = np.random.default_rng(0).choice(grain / grain.mean(), count)
+    return drawn
 
 
 def _sides(azimuth: Float[np.ndarray, " k"]) -> tuple[Int64[np.ndarray, " i"], Int64[np.ndarray, " j"]]:

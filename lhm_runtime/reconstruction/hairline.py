@@ -1,11 +1,11 @@
 """Where hair lies over temples, ears and the border of the face: as a photo shows it there."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from lhm_runtime.reconstruction.anatomy import Anatomy, Part
 from lhm_runtime.reconstruction.builtin_person.sampling import Patch
-from lhm_runtime.reconstruction.colouring import smooth_over
+from lhm_runtime.reconstruction.colouring import Observation, smooth_over, strange_rims
 from lhm_runtime.reconstruction.discs import sample_normals
 from lhm_runtime.reconstruction.filling import Surface
 from lhm_runtime.reconstruction.hair import HairImage, Head, under_hair
@@ -73,12 +73,46 @@ def hung_over(hung: Patch, surface: Surface, anatomy: Anatomy) -> Bool[np.ndarra
     return under
 
 
-def strange_to_hair(
-    view: View, hair: HairImage | None, facing: Float[np.ndarray, " n"], surface: Surface, anatomy: Anatomy
-) -> Bool[np.ndarray, " n"]:
-    """Samples on rims where the photo shows no hair: an ear seen through hair is none."""
+def shown_as_hair(
+    view: View, hair: HairImage | None, seen: Observation, surface: Surface, anatomy: Anatomy
+) -> Bool[np.ndarray, " n"] | None:
+    """Samples where a photo shows nothing but hair, if it shows them; None where it tells of no hair.
+
+    Args:
+        view: the photo that ``hair`` was found in.
+        hair: where the photo shows hair.
+        seen: what the photo says of the samples.
+        surface: the samples.
+        anatomy: of the body that the samples lie on.
+    """
     if hair is None:
-        return np.zeros(len(surface.part), bool)
+        return None
     points = surface.samples.interpolate(anatomy.faces, view.posed(surface.rest))
-    strange: np.ndarray = (facing < _RIM) & ~hair.at(view.project(points)[:, :2])
+    shown: np.ndarray = (seen.confidence == 0) | hair.at(view.project(points)[:, :2])
+    return shown
+
+
+def strange_to_hair(
+    seen: Observation,
+    strands: Bool[np.ndarray, " n"] | None,
+    hairy: Bool[np.ndarray, " n"],
+    under: Bool[np.ndarray, " n"],
+    surface: Surface,
+) -> Bool[np.ndarray, " n"]:
+    """Samples on rims that must be hair, or hung over by it, where the photo shows something else: an ear seen through
+    hair, or light beside a head, that is like nothing nearby.
+
+    Args:
+        seen: what the photo says of the samples.
+        strands: samples where it shows nothing but hair; None where it tells of no hair.
+        hairy: samples of hair.
+        under: samples that hanging hair covers.
+        surface: the samples.
+    """
+    if strands is None:
+        return np.zeros(len(hairy), bool)
+    other = ~strands & (seen.facing < _RIM)
+    strange = under & other
+    head = np.isin(surface.part, (Part.HEAD, Part.NECK))
+    strange[strange_rims(seen.rgb, seen.confidence, hairy & other, surface.samples.points, head)] = True
     return strange

@@ -44,7 +44,7 @@ from lhm_runtime.reconstruction.eyelids import find_lids, fit_blinks, paint_lids
 from lhm_runtime.reconstruction.filling import Surface, fill_unseen
 from lhm_runtime.reconstruction.fitting import BodyFit
 from lhm_runtime.reconstruction.hair import find_hair, on_scalp
-from lhm_runtime.reconstruction.hairline import falls_over, hung_over, strange_to_hair
+from lhm_runtime.reconstruction.hairline import falls_over, hung_over, shown_as_hair, strange_to_hair
 from lhm_runtime.reconstruction.hat import MOST_SHARE as BRIM_SHARE
 from lhm_runtime.reconstruction.hat import Brim, find_brim, in_crown, keep_below, lay_brim, take_off
 from lhm_runtime.reconstruction.mesh_image import MeshImage, draw_mesh
@@ -157,9 +157,9 @@ def project(
     confidence = np.where(lids.folded, 0.0, np.max([observation.confidence for observation in seen], axis=0))
 
     inferring(0.0)
-    under = hung_over(hung, surface, anatomy)
-    confidence = np.where(under & strange_to_hair(views[0], hair, seen[0].facing, surface, anatomy), 0, confidence)
-    rgb = fill_unseen(blended.rgb, confidence, surface, hairy | under, crown, anatomy)
+    under, strands = hung_over(hung, surface, anatomy), shown_as_hair(views[0], hair, seen[0], surface, anatomy)
+    confidence = np.where(strange_to_hair(seen[0], strands, hairy & ~crown, under, surface), 0, confidence)
+    rgb = fill_unseen(blended.rgb, confidence, surface, hairy | under, crown, strands, anatomy)
     rgb = paint_lids(np.where((rim & (confidence == 0))[:, None], seen[0].rgb, rgb), confidence, lids)
     skin = lay_discs(samples, rest, rgb, stretch, body, anatomy)
     eyes, mouth = make_inside(rest, joints, inside_count, np.median(rgb[surface.face], axis=0), body, anatomy)

@@ -7,7 +7,14 @@ from scipy.spatial import cKDTree
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import Part, study
 from lhm_runtime.reconstruction.builtin_person.sampling import scatter
-from lhm_runtime.reconstruction.colouring import Observation, blend, find_spill, match_exposure, read_colours
+from lhm_runtime.reconstruction.colouring import (
+    Observation,
+    blend,
+    find_spill,
+    match_exposure,
+    read_colours,
+    strange_rims,
+)
 from lhm_runtime.reconstruction.mesh_image import MeshImage
 
 
@@ -122,3 +129,16 @@ def test_a_hand_on_trousers_is_not_taken_for_the_shoes_colour(skin):
     yes, no = np.ones(count, bool), np.zeros(count, bool)
     spilt = find_spill(rgb, yes, no, xy, part.astype(np.int64), no, drawn, 200.0, anatomy)
     np.testing.assert_array_equal(spilt, printed)
+
+
+def test_a_lamp_behind_a_head_is_strange_to_its_rim_and_hair_before_it_is_not():
+    random = np.random.default_rng(0)
+    points, rgb = (
+        random.uniform(0, 0.1, (300, 3)),
+        np.tile([0.6, 0.4, 0.3], (300, 1)) * random.uniform(0.9, 1, (300, 1)),
+    )
+    rim = np.arange(300) >= 200
+    rgb[250:275], rgb[275:] = 1.0, 0.1
+    everywhere, sure = np.ones(300, bool), np.ones(300)
+    assert strange_rims(rgb, sure, rim, points, everywhere).tolist() == list(range(250, 300))
+    assert strange_rims(rgb, sure, rim, points, everywhere, lighter=True).tolist() == list(range(250, 275))

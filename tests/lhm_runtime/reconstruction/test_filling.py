@@ -39,10 +39,10 @@ def scalp(surface, body, anatomy):
     return on_scalp(surface.template, (surface.part == Part.HEAD) & ~surface.face, body, anatomy)
 
 
-def fill(rgb, seen, surface, body):
+def fill(rgb, seen, surface, body, strands=None):
     anatomy = study(body)
     hairy, hat = scalp(surface, body, anatomy), np.zeros(len(seen), bool)
-    return fill_unseen(np.where(seen[:, None], rgb, 1.0), seen.astype(float), surface, hairy, hat, anatomy)
+    return fill_unseen(np.where(seen[:, None], rgb, 1.0), seen.astype(float), surface, hairy, hat, strands, anatomy)
 
 
 def test_samples_are_as_many_as_wanted_and_none_is_in_the_mouth(surface, body):
@@ -107,6 +107,17 @@ def test_a_coats_hem_is_as_high_behind_as_in_front(surface, dressed, body):
     assert (np.abs(filled - rgb).max(axis=1)[off_hem] < 0.15).mean() > 0.97
 
 
+def test_folds_of_the_front_are_no_bands_on_the_back(surface, dressed, body):
+    rgb = dressed.copy()
+    torso = surface.part == Part.TORSO
+    rgb[torso] *= 1 + 0.2 * np.sign(np.sin(surface.template[torso, 1:2] * 60))
+    filled = fill(rgb, surface.samples.normals[:, 2] > 0.2, surface, body)
+    above_belt = surface.template[:, 1] > np.median(surface.template[torso, 1])
+    back = torso & above_belt & (surface.samples.normals[:, 2] < -0.4)
+    assert filled[back].std(axis=0).max() < 0.3 * rgb[back].std(axis=0).max()
+    np.testing.assert_allclose(np.median(filled[back], axis=0), SHIRT, atol=0.05)
+
+
 def test_legs_that_leave_the_picture_have_one_colour(surface, dressed, body):
     rgb = dressed.copy()
     leg = np.isin(surface.part, (Part.LEFT_LEG, Part.RIGHT_LEG))
@@ -160,6 +171,23 @@ def test_who_shows_hair_beside_a_high_forehead_has_it_behind(surface, dressed, b
     rgb[hair & (facing > np.quantile(facing[hair & seen], 0.22))] = SKIN
     filled = fill(rgb, seen, surface, body)
     np.testing.assert_allclose(np.median(filled[hair & ~seen], axis=0), HAIR, atol=0.05)
+
+
+def test_hair_is_filled_from_where_it_shows_and_not_from_skin_of_nearly_its_colour(surface, dressed, body):
+    hair, facing = scalp(surface, body, study(body)), surface.samples.normals[:, 2]
+    seen, dark, brown = facing > 0.0, np.array([0.33, 0.26, 0.23]), np.array([0.52, 0.36, 0.29])
+    # between a bare forehead and a rim as bright as that
+    ahead = surface.template[:, 2]
+    low, high = np.quantile(ahead[hair & seen], [0.4, 0.7])
+    strands = hair & seen & (ahead > low) & (ahead < high)
+    rgb = dressed.copy()
+    rgb[np.isin(surface.part, (Part.HEAD, Part.NECK))] = brown
+    rgb[strands] = dark * np.random.default_rng(0).uniform(0.8, 1.2, (strands.sum(), 1))
+    behind = hair & (facing < -0.2)
+    filled = fill(rgb, seen, surface, body, strands)[behind]
+    np.testing.assert_allclose(np.median(filled, axis=0), dark, atol=0.04)
+    # and varies as what is seen of it
+    assert 0.5 < filled.mean(axis=1).std() / rgb[strands].mean(axis=1).std() < 2
 
 
 def test_a_collar_is_higher_behind_than_in_front(surface, dressed, body):

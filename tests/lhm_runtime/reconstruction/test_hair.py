@@ -9,7 +9,7 @@ from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.reconstruction.anatomy import Part, study
 from lhm_runtime.reconstruction.curtain import hang_hair
-from lhm_runtime.reconstruction.hair import Head, fill_hair, find_hair, on_scalp, streaks, under_hair
+from lhm_runtime.reconstruction.hair import Head, draw_grain, fill_hair, find_hair, on_scalp, streaks, under_hair
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 
 SIZE, FOCAL, AWAY = 400, 800.0, 1.2
@@ -157,3 +157,12 @@ def test_unseen_hair_has_the_colours_of_each_side_and_none_from_over_the_forehea
     behind = head.point(np.array([1.4, 0.0, -1.4]), np.full(3, head.back), np.full(3, 0.06))
     filled = fill_hair(np.repeat([light, dark, fringe], 400, axis=0), seen, behind, head)
     np.testing.assert_allclose(filled, [light, (light + dark) / 2, dark], rtol=0.25)
+
+
+def test_grain_is_as_strong_as_that_of_seen_hair():
+    random = np.random.default_rng(1)
+    seen, light = random.uniform(0, 0.1, (400, 3)), random.uniform(0.8, 1.2, (400, 1))
+    np.testing.assert_allclose(draw_grain(np.tile(HAIR, (400, 1)), seen, 50), 1)
+    grain = draw_grain(light * HAIR, seen, 300)
+    assert grain.mean() == pytest.approx(1, abs=0.05)
+    assert grain.std() == pytest.approx(light.std(), rel=0.25)

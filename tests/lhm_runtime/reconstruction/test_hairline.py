@@ -7,10 +7,11 @@ from heads import look_at_head
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.anatomy import Part, study
 from lhm_runtime.reconstruction.builtin_person.figure import widest_stretch
+from lhm_runtime.reconstruction.colouring import Observation
 from lhm_runtime.reconstruction.discs import sample_normals, spread
 from lhm_runtime.reconstruction.filling import Surface
 from lhm_runtime.reconstruction.hair import HairImage
-from lhm_runtime.reconstruction.hairline import falls_over
+from lhm_runtime.reconstruction.hairline import falls_over, shown_as_hair, strange_to_hair
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 
 SIZE, FOCAL, AWAY = 400, 800.0, 1.2
@@ -55,3 +56,21 @@ def test_a_face_seen_squarely_is_no_hair(seen_from_the_front):
 def test_without_an_image_of_hair_nothing_is_said(seen_from_the_front):
     view, mesh, surface, anatomy, _ = seen_from_the_front
     assert not falls_over(view, mesh, None, surface, anatomy).any()
+
+
+def test_light_beside_hair_is_no_hair(seen_from_the_front):
+    view, _, surface, anatomy, off_eyes = seen_from_the_front
+    facing = sample_normals(surface.rest, surface.samples, anatomy)[:, 2]
+    hairy = (surface.part == Part.HEAD) & ~surface.face & (off_eyes[:, 1] > 0.035)
+    rim = hairy & (facing < 0.3)
+    right_rim = rim & (off_eyes[:, 0] < -0.02)
+    rgb = np.where(hairy[:, None], (0.2, 0.15, 0.1), (0.6, 0.4, 0.3))
+    rgb[right_rim] = 1.0
+    seen = Observation(rgb, np.where(facing > 0, 0.6, 0.0), facing)
+    strands = shown_as_hair(view, hair_left_of(SIZE // 2), seen, surface, anatomy)
+    np.testing.assert_array_equal(strands[right_rim], (facing <= 0)[right_rim])
+    assert strands[hairy & (off_eyes[:, 0] > 0.01)].all()
+    strange = strange_to_hair(seen, strands, hairy, np.zeros(len(hairy), bool), surface)
+    assert right_rim.sum() > 20
+    np.testing.assert_array_equal(strange, right_rim & (facing > 0))
+    assert not strange_to_hair(seen, None, hairy, hairy, surface).any()
