@@ -262,7 +262,9 @@ def _thicken(
     in_plane = np.linalg.norm(normals[k, :2], axis=1)
     wanted = outline.distance * points[k, 2] / view.focal[0] / np.maximum(in_plane, 0.7)
     keep = np.where(np.isin(anatomy.part, HANDS + FEET), 3.0, 0.0) + _UNSEEN_PULL * unseen + anatomy.face
-    keep += _NECK_PULL * (anatomy.part == Part.NECK) + _BEHIND_PULL * behind
+    # aside they are not in the way: a coat is as wide there as above and below
+    facing = np.abs((normals * points).sum(axis=1)) / np.linalg.norm(points, axis=1)
+    keep += _NECK_PULL * (anatomy.part == Part.NECK) + _BEHIND_PULL * behind * facing
     keep += bare
     outer = basis[k]
     system = stiffness * (anatomy.coarse_bending + _SLOPE * anatomy.coarse_stretching)

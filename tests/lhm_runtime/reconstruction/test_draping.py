@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from lhm_runtime.body.body_model import BodyModel
+from lhm_runtime.body.joints import JOINT_INDEX
 from lhm_runtime.reconstruction.anatomy import HANDS, Part, study
 from lhm_runtime.reconstruction.attachments import attach_rest
 from lhm_runtime.reconstruction.builtin_person.figure import vertex_normals
@@ -36,10 +37,11 @@ def rest(body):
     return body.v_template.astype(np.float64)
 
 
-def view_of(alpha, body, expression=None):
+def view_of(alpha, body, expression=None, rotvec=None):
     """The zero pose, arms out, 2.9 m before the camera, with its hips a little below the middle."""
     coefficients = np.zeros(len(body.expression_names), np.float32) if expression is None else expression
-    pose = SmplxPose(np.zeros((55, 3), np.float32), np.float32([0, 0.48, -2.9]), coefficients, 0.0)
+    rotvec = np.zeros((55, 3), np.float32) if rotvec is None else rotvec
+    pose = SmplxPose(rotvec, np.float32([0, 0.48, -2.9]), coefficients, 0.0)
     landmarks = Landmarks(0.0, (WIDTH, HEIGHT), body_visibility=np.ones(33, np.float32))
     rgb = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     photo = Photo(rgb, alpha.astype(np.float32), landmarks, "", "full", (), FOCAL)
@@ -165,6 +167,23 @@ def test_a_limb_behind_something_is_unseen_and_gets_no_hole(body, rest, bare):
     drawn = draw_in(view, patch, weights, np.zeros(len(patch.means), bool), anatomy)
     of_arm = far[anatomy.faces[patch.triangles, 0]]
     np.testing.assert_array_equal(drawn.opacity[of_arm], patch.opacity[of_arm])
+
+
+def test_a_coat_is_as_wide_behind_arms(body, rest):
+    anatomy = study(body)
+    crossed = np.zeros((55, 3), np.float32)
+    for side, sign in (("left", 1), ("right", -1)):
+        crossed[JOINT_INDEX[f"{side}_shoulder"]] = [0, 0, -1.2 * sign]
+        crossed[JOINT_INDEX[f"{side}_elbow"]] = [0, -1.75 * sign, 0]
+    waist = (anatomy.part == Part.TORSO) & (rest[:, 1] > -0.12) & (rest[:, 1] < -0.04)
+    grown = []
+    for rotvec in (np.zeros((55, 3), np.float32), crossed):
+        own = outline_of(view_of(np.zeros((HEIGHT, WIDTH)), body, rotvec=rotvec), rest, anatomy.faces)
+        coat = cv2.dilate(own.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (19, 19)))
+        worn = fill_matte(view_of(coat, body, rotvec=rotvec), rest, anatomy)
+        grown.append(np.ptp(worn[waist, 0]) - np.ptp(rest[waist, 0]))
+    assert grown[0] > 0.05
+    assert grown[1] > 0.55 * grown[0]
 
 
 def test_what_the_body_cannot_reach_hangs_on_it(body, rest, bare):
