@@ -79,8 +79,8 @@ def test_a_smaller_avatar_stands_where_the_person_does(person: SyntheticPerson) 
     assert set(scores) == set(YAWS_DEG)
     assert len(pairs) == len(YAWS_DEG)
     for score in scores.values():
-        assert score.psnr > 28
-        assert score.iou > 0.98
+        assert score.person.psnr > 28
+        assert score.person.iou > 0.98
 
 
 def test_boxes_stay_in_the_picture() -> None:
