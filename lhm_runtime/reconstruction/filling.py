@@ -48,9 +48,10 @@ _STRIDE = 5
 """One in so many unseen samples is filled from its surroundings; the others follow these."""
 _CLAD = (Part.TORSO, *ARMS, *LEGS)
 _CLAD_METRIC = np.array([1, 0.7, 0.3])
-_EVEN_M, _EVENED_AT, _EVEN_ROUNDS, _SHADE_COUNTS, _DIM = 0.08, 400, 2, 0.8, 0.2
+_EVEN_M, _EVENED_AT, _EVEN_ROUNDS, _ONE_DYE, _SHADE_COUNTS, _DIM = 0.08, 400, 2, 0.1, 0.8, 0.2
 """Parts whose guesses are evened out, weights of x, y and z there, over what distance and at how many places at least,
-how often, the share for which brightness counts, and the brightness from which on dyes are told well."""
+how often, what colours of one dye differ by, the share for which brightness counts in that, and the brightness from
+which on dyes are told well."""
 _SHOE = 0.5
 """Brightness of shoes that nobody saw, in times of the legs'."""
 _FEATHER_M, _FACE_FEATHER_M = 0.03, 0.06
@@ -207,11 +208,11 @@ def _towards_even(guess: Float[np.ndarray, "c 3"], places: Float[np.ndarray, "c 
         # dark cloth and skin in the shade differ little but for their hue
         dye = even / (np.linalg.norm(even, axis=1, keepdims=True) + _DIM)
         unlike = np.hypot(colour_change(even[:, None], even, _SHADE_COUNTS), colour_change(dye[:, None], dye, 0.0))
-        unlike /= _SAME_MATERIAL
+        unlike /= _ONE_DYE
         weight = np.exp(-(apart + unlike**2) / 2)
         even = weight @ even / weight.sum(axis=1, keepdims=True)
     # what lies between cloth and a hand's print moves as that which it resembles
-    alike = np.hstack([at, guess / _SAME_MATERIAL])
+    alike = np.hstack([at, guess / _ONE_DYE])
     return _read(alike[few], even - guess[few], alike)
 
 
