@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.reconstruction.fitting import BodyFit
+from lhm_runtime.reconstruction.matting import distance_to_border
 from lhm_runtime.reconstruction.mesh_image import draw_mesh
 from lhm_runtime.reconstruction.photo import Photo
 from lhm_runtime.reconstruction.view import make_view
@@ -66,10 +67,10 @@ def find_gaps(
         scale: pixels along a metre of the person.
     """
     inside = alpha > 0.5
-    deep = _distance(drawn) / scale
+    deep = distance_to_border(drawn) / scale
     core = inside & (deep > _CORE_M)
-    away = _distance(alpha < 0.05)
-    behind = (away > _CLEAR_PX) & (_distance(~inside) < _BESIDE_M * scale)
+    away = distance_to_border(alpha < 0.05)
+    behind = (away > _CLEAR_PX) & (distance_to_border(~inside) < _BESIDE_M * scale)
     asked = inside & (deep < _RIM_M) & (rgb.max(axis=2) > _DARK)
     if min(core.sum(), behind.sum(), asked.sum()) <= _STRAYS:
         return np.zeros_like(inside)
@@ -105,11 +106,6 @@ def _cut_off(left: Bool[np.ndarray, "h w"], core: Bool[np.ndarray, "h w"], least
     loose[np.unique(labels[core & left])] = loose[0] = False
     floating: np.ndarray = loose[labels]
     return floating
-
-
-def _distance(mask: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Pixels from each of the mask's to its border."""
-    return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5), np.float32)
 
 
 def _describe(rgb: Float32[np.ndarray, "h w 3"], per_pixel: float) -> Float64[np.ndarray, "h w 6"]:

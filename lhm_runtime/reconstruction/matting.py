@@ -66,6 +66,11 @@ def refine_matte(
     return alpha
 
 
+def distance_to_border(mask: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Pixels from each of the mask's to its border, 0 outside."""
+    return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5), np.float32)
+
+
 def keep_large_parts(mask: np.ndarray, share: float = _SPECK) -> np.ndarray:
     """The largest connected part of a boolean mask, and those of at least ``share`` of its size."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
@@ -152,7 +157,7 @@ def _share_behind(
 ) -> Float32[np.ndarray, "h w"]:
     """Around each pixel, the share of what is unsure there that is nearer in colour to what is behind; 0 of nothing."""
     body = soft > 0.5
-    border = np.count_nonzero(body & (_distance(body) < 1.5))
+    border = _outline_length(body)
     if border == 0:
         return np.zeros_like(soft)
     width = np.count_nonzero((soft > _SURE_OUTSIDE) & (soft < _SURE_INSIDE)) / border
@@ -184,13 +189,12 @@ def _find_enclosed(
     low, high = _DOUBTED
     found = np.zeros_like(inside)
     doubted = (soft > low) & (soft < high)
-    body = soft > 0.5
-    border = np.count_nonzero(body & (_distance(body) < 1.5))
+    border = _outline_length(soft > 0.5)
     if border == 0 or not doubted.any():
         return found
     width = np.count_nonzero(doubted) / border
     radius = 0.5 * _WIDER * width
-    wide = _distance(_distance(doubted) <= radius) <= radius
+    wide = distance_to_border(distance_to_border(doubted) <= radius) <= radius
     _, label, stats, _ = cv2.connectedComponentsWithStats((wide & inside).astype(np.uint8))
     colours = cv2.blur(picture, (3, 3)).astype(np.float64)
     reach = int(np.ceil(_CLOSE * width))
@@ -198,7 +202,7 @@ def _find_enclosed(
         left, top, across, down = stats[k, :4]
         around = np.s_[max(top - reach, 0) : top + down + reach, max(left - reach, 0) : left + across + reach]
         doubt, sure = label[around] == k, soft[around]
-        away = _distance(~doubt)
+        away = distance_to_border(~doubt)
         near = ~doubt & (away < _CLOSE * width)
         if inside[around][near & (away < _BESIDE * width)].mean() < _ENCLOSED:
             continue  # what sticks out, as fingers do, is the person's
@@ -215,9 +219,9 @@ def _find_enclosed(
     return found
 
 
-def _distance(mask: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Pixels from each of the mask's to its border."""
-    return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5), np.float32)
+def _outline_length(body: Bool[np.ndarray, "h w"]) -> int:
+    """How many pixels of the body are at its border."""
+    return int(np.count_nonzero(body & (distance_to_border(body) < 1.5)))
 
 
 def _guided_filter(picture: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:

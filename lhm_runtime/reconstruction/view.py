@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from lhm_runtime.body.body_model import BodyModel
 from lhm_runtime.body.kinematics import joint_matrices
 from lhm_runtime.reconstruction.fitting import BodyFit
+from lhm_runtime.reconstruction.matting import distance_to_border
 from lhm_runtime.reconstruction.photo import Photo
 from lhm_runtime.types import Landmarks, SmplxPose
 
@@ -118,10 +119,7 @@ def _pull_push(
 
 def signed_distance(matte: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     """Pixels to the matte's border, positive inside."""
-    inside = matte.astype(np.uint8)
-    distance: np.ndarray = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(
-        1 - inside, cv2.DIST_L2, 5
-    )
+    distance: np.ndarray = distance_to_border(matte) - distance_to_border(~matte)
     return distance
 
 
